@@ -16,6 +16,7 @@ from lungseg.errors import UserError
 BACKGROUND, LUNG, IGNORE = 0, 1, 255  # values of a label array: what every reader gives and every loss and metric expects
 
 NORMALISATIONS = ("percentile", "window")
+LOWEST_HU = -1024.0  # 12-bit CT holds nothing lower; what is lower marks pixels outside the scanner's field of view
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Preprocess:
         Raises:
             UserError: ``window`` was chosen and the values cannot be HU.
         """
-        pixels = np.ascontiguousarray(image, dtype=np.float32)
+        pixels = np.maximum(image, LOWEST_HU, dtype=np.float32)
         air = float(self._low_high(pixels)[0])
         if self.normalisation == "window" and pixels.min() >= -100:
             # Even a slice without lung has air around the body; a picture of 0 to 255 has none below zero.
@@ -70,11 +71,14 @@ class Preprocess:
             )
         return self._fit(pixels, fill=air)
 
-    def labels_to_grid(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Labels (H, W) of 0, 1 and 255 (ignore) on the network's grid (N, N); what is added around them is background."""
-        lung = self._fit((labels == LUNG).astype(np.float32), fill=0) >= 0.5
-        ignore = self._fit((labels == IGNORE).astype(np.float32), fill=0) >= 0.5
-        return np.where(ignore, IGNORE, lung).astype(np.uint8)
+    def target_to_grid(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Labels (H, W) of 0, 1 and 255 (ignore) as what the network is to learn, (N, N, 2): the share of each grid pixel that is
+        lung and the share that is to be ignored, 0 to 255 for none to all.
+
+        A share says where inside a coarse pixel the edge runs, so that a small grid can learn masks of a finer one.
+        """
+        shares = [self._fit((labels == value).astype(np.float32), fill=0) for value in (LUNG, IGNORE)]
+        return np.rint(255 * np.stack(shares, axis=-1)).astype(np.uint8)
 
     def normalise(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Grey values (H, W) to 0..1; a constant slice gives zeros. With ``percentile`` any rising affine change drops out."""

@@ -1,0 +1,34 @@
+"""The doors: the names of the commands."""
+
+import sys
+from collections.abc import Sequence
+
+USAGE = """\
+lungseg: lung CT segmentation with a residual U-Net
+
+  lungseg train    trains on generated chests, or on your own slices: lungseg train --help
+  lungseg predict  writes lung masks for a file or a folder:          lungseg predict --help
+  lungseg --version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code: 0 done, 1 done in part, 2 refused with a sentence, 130 interrupted."""
+    command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command == "train":
+        from lungseg.commands import train
+
+        return train.main(rest)
+    if command == "predict":
+        from lungseg.commands import predict
+
+        return predict.main(rest)
+    if command in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if command == "--version":
+        from lungseg import __version__
+
+        print(__version__)
+        return 0
+    print(f"lungseg has no command {command!r}.\n\n{USAGE}", file=sys.stderr)
+    return 2

@@ -1,0 +1,177 @@
+"""``lungseg train``: a config composed by Hydra becomes a training run."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lungseg.commands.exits import REFUSED, exit_code
+from lungseg.config import config_folder, groups, job, quoted
+from lungseg.errors import UserError
+from lungseg.files import write_text
+
+HELP = """\
+{program}: trains a lung segmentation network and keeps the best.
+
+  {program}                                              generated chests, a few minutes, no download
+  {program} data=folder data.root=DIR                    your slices: DIR/Train/Images DIR/Train/Masks DIR/Test/...
+  {program} data=manifest data.manifest=FILE.csv         several sources in one table
+  {program} model=resunet trainer.devices=2              the large network on two GPUs, or two CPU processes
+  {program} --multirun loss=dice_bce,dice seed=0,1,2     a sweep
+  {program} ckpt_path=last                               goes on where the newest run stopped (repeat its other settings)
+  {program} init_ckpt=best.ckpt ...                      starts from the weights of another run
+  {program} --cfg job                                    shows every setting with its value
+
+Groups (GROUP=OPTION):
+{groups}
+
+Every other setting by its name: trainer.max_epochs=50 trainer.precision=bf16-mixed preprocess.size=256 loader.batch_size=8
+optimization.lr=1e-3 seed=1 ... A path or a patient_regex is taken as it is typed.
+
+{definitions}
+Logged each epoch: train/loss train/iou (augmented slices, on the network's grid) val/loss val/iou val/dice; at the end test/*.
+The best checkpoint is the one with the highest val/iou."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains, or sweeps with ``--multirun``; Hydra's own flags work as in any Hydra program."""
+    if any(flag in argv for flag in ("-h", "--help")):
+        print(_help())
+        return 0
+    return exit_code(lambda: _through_hydra(argv), "What was done is kept; repeat the command with ckpt_path=last to go on.")
+
+
+def run_rank(folder: Path) -> int:
+    """One of several processes started by ``training.launch``: trains by the config that lies in the folder."""
+
+    def work() -> int:
+        from omegaconf import OmegaConf
+
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        assert isinstance(config, dict)
+        rank = int(os.environ["RANK"])
+        try:
+            _train(config, folder, rank, int(os.environ["WORLD_SIZE"]))
+        except UserError as error:
+            # Left for the process that started the ranks, which says it once; they would say it once each.
+            (folder / "failure.txt").write_text(str(error), encoding="utf-8")
+            return REFUSED
+        return 0
+
+    return exit_code(work, "")
+
+
+def _through_hydra(argv: Sequence[str]) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig, OmegaConf
+
+    failures: list[UserError] = []
+
+    def task(config: DictConfig) -> float | None:
+        # An exception here would reach the user as Hydra's own, and an exit would end a whole sweep: kept until Hydra is done.
+        try:
+            plain = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(plain, dict)
+            return _run(plain, Path(HydraConfig.get().runtime.output_dir))
+        except UserError as error:
+            failures.append(error)
+            return None
+
+    task.__module__ = "lungseg.train"  # names the job "train"
+    typed, sys.argv = sys.argv, [sys.argv[0], *_resumed([quoted(override) for override in argv])]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
+    except SystemExit as stop:  # Hydra has said what was wrong with the command line
+        return REFUSED if stop.code else 0
+    finally:
+        sys.argv = typed
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    return REFUSED if failures else 0
+
+
+def _run(config: dict[str, Any], folder: Path) -> float | None:
+    """One run in as many processes as it asks for; gives ``val/iou``, which a sweeper maximises."""
+    from omegaconf import OmegaConf
+
+    from lungseg.training.launch import launch, rank_count
+
+    text = OmegaConf.to_yaml(OmegaConf.create(config))
+    write_text(folder / "config.yaml", text)
+    ranks = rank_count(config["trainer"])
+    if ranks == 1:
+        metrics = _train(config, folder, rank=0, ranks=1)
+    else:
+        launch("lungseg.commands.train", folder, ranks)
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics.get("val/iou")
+
+
+def _train(config: Mapping[str, Any], folder: Path, rank: int, ranks: int) -> dict[str, float]:
+    from rich.console import Console
+
+    from lungseg.log import messages
+    from lungseg.training.run import command_line, run
+
+    console = Console(soft_wrap=True)
+    first = rank == 0
+    with messages(console if first else None, folder / "log.txt" if first else None):
+        metrics = run(job(config, command_line()), folder, console, rank, ranks)
+        if first:
+            console.print(_last_screen(folder, metrics), markup=False, highlight=False, soft_wrap=True)
+    return metrics
+
+
+def _last_screen(folder: Path, metrics: Mapping[str, float]) -> str:
+    shown = _from_here(folder)
+    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if key in metrics)
+    return (
+        f"\nDone in {metrics['seconds'] / 60:.1f} min.  {scores}\n"
+        f"  best checkpoint  {shown / 'checkpoints' / 'best.ckpt'}  (epoch {metrics['epoch']:.0f})\n"
+        f"  overlays         {shown / 'overlays'}\n"
+        f"  curves           tensorboard --logdir {_shell(shown)}, or {shown / 'history.csv'}\n"
+        f"  predict with     python predict.py ckpt={_shell(shown / 'checkpoints' / 'best.ckpt')} input=FILE_OR_FOLDER output=masks"
+    )
+
+
+def _help() -> str:
+    from lungseg.metrics.definitions import DEFINITIONS
+
+    program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "lungseg train"
+    listed = "\n".join(f"  {name:<13} {' | '.join(options)}" for name, options in groups().items())
+    return HELP.format(program=program, groups=listed, definitions=DEFINITIONS)
+
+
+def _resumed(argv: list[str]) -> list[str]:
+    """``ckpt_path=last`` as the newest training state, going on in its own folder."""
+    last = next((i for i, override in enumerate(argv) if override in ("ckpt_path=last", "ckpt_path='last'")), None)
+    if last is None:
+        return argv
+    chosen = next((override.partition("=")[2].strip("'\"") for override in argv if override.startswith("hydra.run.dir=")), None)
+    if chosen is not None:
+        state = Path(chosen) / "checkpoints" / "last.ckpt"
+        if not state.is_file():
+            raise UserError(f"{state} is not there: nothing to go on from.")
+        return [*argv[:last], quoted(f"ckpt_path={state}"), *argv[last + 1 :]]
+    states = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        raise UserError("ckpt_path=last finds no checkpoints/last.ckpt below outputs/: nothing to go on from.")
+    folder = states[-1].parents[1]
+    return [*argv[:last], quoted(f"ckpt_path={states[-1]}"), quoted(f"hydra.run.dir={folder}"), *argv[last + 1 :]]
+
+
+def _from_here(path: Path) -> Path:
+    """A path as a person would type it from the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _shell(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+if __name__ == "__main__":
+    sys.exit(run_rank(Path(sys.argv[1])))

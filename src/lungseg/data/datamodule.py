@@ -1,0 +1,138 @@
+"""The data of a run: read once, split by patient, augmented in workers."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lungseg.data.augment import Augmentation
+from lungseg.data.cache import WHERES, SliceCache, build_cache
+from lungseg.data.dataset import Batch, EpochSampler, EvaluationSlices, ShardSampler, TrainingSlices, collate
+from lungseg.data.split import Case, Split
+from lungseg.errors import UserError
+from lungseg.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How samples reach the network.
+
+    Args:
+        batch_size: slices a step and rank.
+        num_workers: processes that augment; null takes half of the cores (at most 8), none where processes start slowly.
+        cache: where decoded slices stay: ``memory`` or ``disk`` (in the run's folder).
+    """
+
+    batch_size: int = 12
+    num_workers: int | None = None
+    cache: str = "memory"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"loader.batch_size={self.batch_size} must be at least 1.")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UserError(f"loader.num_workers={self.num_workers} must be 0 or more.")
+        if self.cache not in WHERES:
+            raise UserError(f"loader.cache={self.cache} is unknown: use one of {', '.join(WHERES)}.")
+
+    def workers(self, ranks: int) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        if sys.platform in ("win32", "darwin"):
+            return 0
+        return min(8, max(1, (os.cpu_count() or 1) // (2 * ranks)))
+
+
+class LungDataModule(pl.LightningDataModule):
+    """Training, validation and test slices of a split.
+
+    Args:
+        folder: where a cache on disk lies.
+        rank, ranks: this process among those that train together.
+        done: called after each case read, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocess: Preprocess,
+        augmentation: Augmentation,
+        loader: Loader,
+        folder: Path,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self.split, self.preprocess, self.augmentation, self.loader = split, preprocess, augmentation, loader
+        self.folder, self.seed, self.rank, self.ranks, self.done = folder, seed, rank, ranks, done
+        self.epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.train: SliceCache | None = None
+        self.val: SliceCache | None = None
+        self.test: SliceCache | None = None
+
+    def setup(self, stage: str) -> None:
+        if stage in ("fit", "validate") and self.train is None:
+            self.train = self._read("train", self.split.train)
+            self.val = self._read("val", self.split.val)
+            if not any(self.train.target(i)[..., 0].any() for i in range(len(self.train))):
+                raise UserError(
+                    "no training mask holds any lung: look at the masks, or name their lung values with data.mask_values=[...]."
+                )
+        if stage == "test" and self.test is None:
+            self.test = self._read("test", self.split.test)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.train is not None
+        sources = [info.source for info in self.train.infos] if self.split.balanced else None
+        sampler = EpochSampler(len(self.train), self.seed, self.epoch, self.rank, self.ranks, sources)
+        dataset = TrainingSlices(self.train, self.preprocess, self.augmentation, self.seed, self.epoch)
+        # A last batch of one or two slices would spoil the batch statistics.
+        workers = self.loader.workers(self.ranks)
+        return self._loader(dataset, sampler, drop_last=len(sampler) >= self.loader.batch_size, workers=workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        assert self.val is not None
+        return self._evaluation(self.val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        assert self.test is not None
+        return self._evaluation(self.test)
+
+    def _read(self, part: str, cases: tuple[Case, ...]) -> SliceCache:
+        on_disk = self.folder / "cache" / f"{part}-{self.rank}" if self.loader.cache == "disk" else None
+        return build_cache(cases, self.preprocess, keep_truth=part != "train", folder=on_disk, done=self.done)
+
+    def _evaluation(self, cache: SliceCache) -> DataLoader[Batch]:
+        # Nothing is decoded or augmented here, so that workers would cost more than they save.
+        sampler = ShardSampler(len(cache), self.rank, self.ranks)
+        return self._loader(EvaluationSlices(cache, self.preprocess), sampler, drop_last=False, workers=0)
+
+    def _loader(
+        self, dataset: Dataset[Batch], sampler: Sampler[int], drop_last: bool, workers: int
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.loader.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _one_thread(_worker: int) -> None:
+    """Workers share the cores with the network; OpenCV's own threads would only crowd them."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

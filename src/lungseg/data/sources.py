@@ -1,0 +1,274 @@
+"""Where images and masks come from: generated, a folder, or a manifest. Each source gives one ``Split``."""
+
+import csv
+import logging
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.data.phantom import phantom_slice
+from lungseg.data.split import Case, Split, split_validation
+from lungseg.errors import UserError
+from lungseg.imaging.pairs import common_stem, pair_files, split_folders
+from lungseg.imaging.slices import read_labels, read_stack
+
+log = logging.getLogger("lungseg")
+
+
+class Source(Protocol):
+    """Anything that gives a split."""
+
+    def split(self) -> Split: ...
+
+
+@dataclass(frozen=True)
+class PhantomCase:
+    """One generated slice; every seed is a patient of its own."""
+
+    seed: int
+    size: int
+    source: str = "phantom"
+
+    @property
+    def name(self) -> str:
+        return f"phantom-{self.seed}"
+
+    @property
+    def patient(self) -> str:
+        return self.name
+
+    def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        slice_ = phantom_slice(self.seed, self.size)
+        return slice_.image_hu[None], (slice_.sides > 0).astype(np.uint8)[None]
+
+
+@dataclass(frozen=True)
+class FileCase:
+    """An image file and its mask file.
+
+    Attributes:
+        slope, intercept: grey values become ``slope * value + intercept``, so that sources of different scale train together.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    patient: str | None = None
+    source: str = "folder"
+    slope: float = 1.0
+    intercept: float = 0.0
+    lung_values: tuple[float, ...] | None = None
+    ignore_values: tuple[float, ...] = ()
+
+    def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        image = read_stack(self.image)
+        labels = read_labels(self.mask, self.lung_values, self.ignore_values)
+        if image.shape != labels.shape:
+            raise UserError(
+                f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: give a mask of the image's size."
+            )
+        if self.slope != 1.0 or self.intercept != 0.0:
+            image = image * np.float32(self.slope) + np.float32(self.intercept)
+        return image, labels
+
+
+class PhantomSource:
+    """Generated chests: no download, no files.
+
+    Args:
+        train, val, test: slices in each part.
+        size: side of a slice in pixels.
+        seed: of the patients; the three parts never share one.
+    """
+
+    def __init__(self, train: int = 800, val: int = 80, test: int = 120, size: int = 128, seed: int = 0) -> None:
+        if min(train, val) < 1 or test < 0:
+            raise UserError("data.train and data.val must be at least 1 and data.test at least 0.")
+        if size < 32:
+            raise UserError(f"data.size={size} is too small for a chest: give 32 pixels or more.")
+        self.counts, self.size, self.seed = (train, val, test), size, seed
+
+    def split(self) -> Split:
+        # Parts get seed ranges of their own, so that a larger training part leaves validation and test as they were.
+        parts = [
+            tuple(PhantomCase(seed=10_000_000 * self.seed + 3_000_000 * part + i, size=self.size) for i in range(count))
+            for part, count in enumerate(self.counts)
+        ]
+        return Split(*parts, by_patient=True)
+
+
+class FolderSource:
+    """``Train/Images Train/Masks Test/Images Test/Masks``; Test may be missing.
+
+    Args:
+        root: the folder that holds them, names in any case.
+        patient_regex: its first group (or whole match), searched in an image's stem, is the patient.
+        mask_values: grey values of a mask that are lung, where the rule of two values does not do.
+        ignore_values: grey values of a mask where nobody knows; neither loss nor metric looks there.
+        val_fraction: share of the training patients kept for validation.
+        val_patients: or those patients by name.
+        split_seed: of that draw; not the seed of training, so that repeated trainings share one split.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        patient_regex: str | None = None,
+        mask_values: Sequence[float] | None = None,
+        ignore_values: Sequence[float] = (),
+        val_fraction: float = 0.1,
+        val_patients: Sequence[str] | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.patient_regex = _compiled(patient_regex)
+        self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
+        self.ignore_values = tuple(float(v) for v in ignore_values)
+        self.val_fraction, self.val_patients, self.split_seed = val_fraction, val_patients, split_seed
+
+    def split(self) -> Split:
+        folders = split_folders(self.root)
+        parts = {
+            part: [self._case(part, images, pair.image, pair.mask) for pair in pair_files(images, masks)]
+            for part, (images, masks) in folders.items()
+        }
+        return _divided(
+            parts["train"], None, parts.get("test", []), self.val_fraction, self.val_patients, self.split_seed
+        )
+
+    def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
+        name = f"{part}/{image.relative_to(images).as_posix()}"
+        patient = _patient(self.patient_regex, image)
+        return FileCase(name, image, mask, patient, lung_values=self.mask_values, ignore_values=self.ignore_values)
+
+
+class ManifestSource:
+    """A CSV file with the columns image, mask, patient, split (train, val or test) and, if wanted, slope, intercept, source.
+
+    Args:
+        manifest: the CSV file; paths in it are relative to its own folder.
+        balance: ``source`` draws from the sources evenly in every epoch; nothing takes every image once.
+        mask_values, ignore_values, val_fraction, val_patients, split_seed: as for a folder; where the manifest names validation
+            rows, these are the validation set.
+        patient_regex: where the patient column is missing or empty, as for a folder.
+    """
+
+    COLUMNS = ("image", "mask", "patient", "split", "slope", "intercept", "source")
+
+    def __init__(
+        self,
+        manifest: str,
+        balance: str | None = None,
+        patient_regex: str | None = None,
+        mask_values: Sequence[float] | None = None,
+        ignore_values: Sequence[float] = (),
+        val_fraction: float = 0.1,
+        val_patients: Sequence[str] | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        if balance not in (None, "source"):
+            raise UserError(f"data.balance={balance} is unknown: use source or null.")
+        self.manifest, self.balance = Path(manifest).expanduser(), balance
+        self.patient_regex = _compiled(patient_regex)
+        self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
+        self.ignore_values = tuple(float(v) for v in ignore_values)
+        self.val_fraction, self.val_patients, self.split_seed = val_fraction, val_patients, split_seed
+
+    def split(self) -> Split:
+        parts: dict[str, list[FileCase]] = {"train": [], "val": [], "test": []}
+        for line, row in enumerate(self._rows(), start=2):
+            part = (row.get("split") or "train").strip().lower()
+            if part not in parts:
+                raise UserError(f"{self.manifest} line {line}: split {part!r} is unknown: use train, val or test.")
+            parts[part].append(self._case(line, part, row))
+        if not parts["train"]:
+            raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
+        val = parts["val"] or None
+        divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
+        return replace(divided, balanced=self.balance == "source")
+
+    def _rows(self) -> list[dict[str, str]]:
+        try:
+            with self.manifest.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                columns = tuple(name.strip().lower() for name in reader.fieldnames or ())
+                reader.fieldnames = columns
+                rows = list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({error}).") from error
+        missing = [name for name in ("image", "mask") if name not in columns]
+        unknown = [name for name in columns if name not in self.COLUMNS]
+        if missing or unknown:
+            wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {', '.join(unknown)}"
+            raise UserError(f"{self.manifest} {wrong}: its first line names some of {', '.join(self.COLUMNS)}.")
+        return rows
+
+    def _case(self, line: int, part: str, row: dict[str, str]) -> FileCase:
+        paths = {}
+        for column in ("image", "mask"):
+            text = (row.get(column) or "").strip()
+            paths[column] = self.manifest.parent / Path(text).expanduser()
+            if not text or not paths[column].is_file():
+                raise UserError(
+                    f"{self.manifest} line {line}: the {column} {text!r} is no file (paths are relative to the manifest)."
+                )
+        try:
+            slope, intercept = float(row.get("slope") or 1.0), float(row.get("intercept") or 0.0)
+        except ValueError as error:
+            raise UserError(f"{self.manifest} line {line}: slope and intercept must be numbers ({error}).") from error
+        return FileCase(
+            name=f"{part}/{(row.get('image') or '').strip()}",
+            image=paths["image"],
+            mask=paths["mask"],
+            patient=(row.get("patient") or "").strip() or _patient(self.patient_regex, paths["image"]),
+            source=(row.get("source") or "").strip() or "manifest",
+            slope=slope,
+            intercept=intercept,
+            lung_values=self.mask_values,
+            ignore_values=self.ignore_values,
+        )
+
+
+def _divided(
+    train: Sequence[Case],
+    val: Sequence[Case] | None,
+    test: Sequence[Case],
+    val_fraction: float,
+    val_patients: Collection[str] | None,
+    split_seed: int,
+) -> Split:
+    by_patient = all(case.patient is not None for case in train)
+    if not by_patient:
+        log.warning(
+            "No patient is known for every image, so validation is split by image; if a patient has several, name the patients: "
+            "data.patient_regex='...' or a manifest."
+        )
+    if val is None:
+        train, val = split_validation(train, val_fraction, val_patients, split_seed)
+    return Split(tuple(train), tuple(val), tuple(test), by_patient)
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.patient_regex={pattern!r} is no regular expression ({error}).") from error
+
+
+def _patient(pattern: re.Pattern[str] | None, image: Path) -> str | None:
+    if pattern is None:
+        return None
+    stem = common_stem(image)
+    match = pattern.search(stem)
+    if match is None:
+        raise UserError(f"data.patient_regex={pattern.pattern!r} finds no patient in {stem!r} ({image}).")
+    return str(match.group(1) if pattern.groups else match.group(0))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in (shape[1:] if shape[0] == 1 else shape))

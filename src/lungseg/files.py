@@ -1,0 +1,51 @@
+"""Files that are either whole or not there."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lungseg.errors import UserError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside the target to write to; it takes the target's name only once it is complete and on the disk.
+
+    A crash at any moment leaves the old file or the new one, never a half. Missing folders are made.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The ending is kept, because many writers choose the format by it.
+        ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from colleagues
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path} cannot be written ({reason}); choose another folder or make room.") from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 text, whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,165 @@
+"""Which mask belongs to which image: by sub-folder and stem, whatever the two file types."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lungseg.errors import UserError
+from lungseg.imaging.slices import is_image, suffix_of
+
+# Longest first, for the first that fits is taken off.
+MASK_SUFFIXES = tuple(
+    mark + word
+    for word in ("segmentation", "lungmask", "labels", "label", "masks", "lungs", "mask", "lung", "seg")
+    for mark in "_- ."
+)
+MASK_PREFIXES = ("mask_", "mask-", "seg_", "label_")
+LISTED = 10  # names in an error, then a count
+
+LAYOUT = "Train/Images, Train/Masks and, if there is one, Test/Images, Test/Masks"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and the file of its mask."""
+
+    image: Path
+    mask: Path
+
+
+def common_stem(path: Path) -> str:
+    """A file's name without its image suffix, '.nii.gz' being one; other dots stay: 'a.v2.png' gives 'a.v2'."""
+    suffix = suffix_of(path)
+    return path.name[: -len(suffix)] if suffix else path.name
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All files below a folder that can be read, sorted; hidden files and folders are left out.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: check the path.")
+    files = (path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder)) and path.is_file())
+    return sorted(path for path in files if is_image(path))
+
+
+def pair_files(images: Path, masks: Path) -> list[Pair]:
+    """Each image below one folder with its mask below another, sorted by image.
+
+    A mask has the image's relative sub-folder and its stem, or that stem with one of ``MASK_SUFFIXES`` or
+    ``MASK_PREFIXES``. The better fit wins: the same stem before a marked one, the same case before another case.
+
+    Raises:
+        UserError: a folder is missing or empty, a file has no partner, or one has two.
+    """
+    image_files, mask_files = find_images(images), find_images(masks)
+    for folder, files in ((images, image_files), (masks, mask_files)):
+        if not files:
+            raise UserError(f"{folder} holds no image that can be read: check the folder and its file types.")
+    _check_unique(image_files, images)
+    levels = [_group(mask_files, masks, key) for key in (_exact, _unmarked, _folded, _folded_unmarked)]
+    pairs, alone = [], []
+    for image in image_files:
+        keys = (_exact(image, images),) * 2 + (_folded(image, images),) * 2
+        fitting: list[Path] = next((level[key] for level, key in zip(levels, keys, strict=True) if key in level), [])
+        if len(fitting) > 1:
+            raise UserError(f"{image} has {len(fitting)} masks ({_names(fitting, masks)}): keep one of them.")
+        if fitting:
+            pairs.append(Pair(image, fitting[0]))
+        else:
+            alone.append(image)
+    owners = defaultdict(list)
+    for pair in pairs:
+        owners[pair.mask].append(pair.image)
+    for mask, shared in owners.items():
+        if len(shared) > 1:
+            raise UserError(f"{mask} fits {len(shared)} images ({_names(shared, images)}): give each its own mask.")
+    unused = [mask for mask in mask_files if mask not in owners]
+    if alone or unused:
+        parts = [f"{len(alone)} images in {images} have no mask ({_names(alone, images)})"] if alone else []
+        parts += [f"{len(unused)} masks in {masks} have no image ({_names(unused, masks)})"] if unused else []
+        raise UserError(f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it.")
+    return pairs
+
+
+def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The folders of images and of masks of ``train`` and, where it exists, ``test``; their names in any case.
+
+    Raises:
+        UserError: the folder is not laid out so.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: check data.root.")
+    splits = {}
+    for split in ("train", "test"):
+        folder = _child(root, split)
+        if folder is None and split == "test":
+            continue
+        images, masks = (_child(folder, name) if folder else None for name in ("images", "masks"))
+        if images is None or masks is None:
+            found = ", ".join(_folders_below(root)) or "no folder"
+            raise UserError(f"{root} must hold {LAYOUT}, but holds {found}: rename the folders or correct data.root.")
+        splits[split] = (images, masks)
+    return splits
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+
+
+def _exact(path: Path, root: Path) -> tuple[str, ...]:
+    # NFC: a folder that went through a Mac spells the umlauts of one and the same name in two ways.
+    return tuple(unicodedata.normalize("NFC", part) for part in (*path.relative_to(root).parts[:-1], common_stem(path)))
+
+
+def _unmarked(path: Path, root: Path) -> tuple[str, ...]:
+    *folders, stem = _exact(path, root)
+    lower = stem.lower()
+    suffix = next((mark for mark in MASK_SUFFIXES if lower.endswith(mark)), "")
+    prefix = next((mark for mark in MASK_PREFIXES if lower.startswith(mark)), "")
+    return (*folders, stem[: -len(suffix)] if suffix else stem[len(prefix) :])
+
+
+def _folded(path: Path, root: Path) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in _exact(path, root))
+
+
+def _folded_unmarked(path: Path, root: Path) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in _unmarked(path, root))
+
+
+def _group(
+    files: Iterable[Path], root: Path, key: Callable[[Path, Path], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[Path]]:
+    groups = defaultdict(list)
+    for path in files:
+        groups[key(path, root)].append(path)
+    return dict(groups)
+
+
+def _check_unique(files: Iterable[Path], root: Path) -> None:
+    for same in _group(files, root, _exact).values():
+        if len(same) > 1:
+            raise UserError(f"{_names(same, root)} in {root} have the same stem, so one mask fits both: rename one.")
+
+
+def _names(files: list[Path], root: Path) -> str:
+    more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    return ", ".join(path.relative_to(root).as_posix() for path in files[:LISTED]) + more
+
+
+def _child(folder: Path, name: str) -> Path | None:
+    """The sub-folder of this name in any case."""
+    fitting = sorted(path for path in folder.iterdir() if path.name.lower() == name and path.is_dir())
+    if len(fitting) > 1:
+        raise UserError(f"{folder} holds {fitting[0].name} and {fitting[1].name}: keep one of them.")
+    return fitting[0] if fitting else None
+
+
+def _folders_below(root: Path) -> list[str]:
+    folders = sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())
+    return [path.relative_to(root).as_posix() for path in folders if not _is_hidden(path.relative_to(root))][:LISTED]

@@ -1,0 +1,353 @@
+"""One file of any kind to grey values or to labels: the one place where pictures and slice stacks are decoded.
+
+Which library reads what was chosen by reading all kinds with all of them: Pillow is strict about cut-off PNG, JPEG and
+BMP files; OpenCV is the only one that gives every TIFF exactly (Pillow wraps uint32 and swaps compressed big-endian
+values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom are the references for NIfTI and DICOM.
+"""
+# mypy: allow-untyped-calls
+
+import gzip
+import logging
+import math
+import struct
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from pydicom.pixels.processing import apply_modality_lut
+
+from lungseg.errors import UserError
+
+BACKGROUND, LUNG, IGNORE = 0, 1, 255  # values of a label array, as everywhere above this floor
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+TIFF_SUFFIXES = (".tif", ".tiff")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+VOLUME_SUFFIXES = (".nii.gz", ".nii")
+SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
+
+MAX_PIXELS = 2**27  # of one slice (11,585 x 11,585), told from the header; Pillow's own limit lies just above
+MAX_VOXELS = 2**29  # of one volume: 2,048 slices of 512 x 512
+
+END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end
+BETWEEN_SHARE = 0.02  # of a mask's pixels may lie between its two ends: the edges of JPEG and anti-aliased masks
+SMALL_LABELS = 16  # whole numbers within such a range are the classes of a label map, never grey edges
+
+_log = logging.getLogger("lungseg")
+_cv2_log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 moved get/setLogLevel there
+
+
+def suffix_of(path: Path) -> str:
+    """The known suffix of a file name in lower case ('.nii.gz' is one), or '' if it has none."""
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is of a kind that can be read: by its suffix, and without one by DICOM's magic bytes."""
+    if suffix_of(path):
+        return True
+    # Archives name DICOM files by their UID, so the last number of '1.2.840.113.7' is no suffix.
+    if path.name == "DICOMDIR" or not (path.suffix == "" or path.suffix[1:].isdigit()) or not path.is_file():
+        return False
+    try:
+        return _has_dicom_mark(path)
+    except OSError:
+        return False
+
+
+def read_stack(path: Path) -> NDArray[np.float32]:
+    """The grey values in a file as a stack (Z, H, W): a picture is a stack of one, values as stored.
+
+    A NIfTI volume is turned to LPS first, so that every slice is axial: slices run from the feet to the head, rows from
+    front to back, columns from the patient's right to left. A DICOM slice gives its rescaled values (HU for CT).
+    One-bit pictures give 0 and 255, palettes of greys their greys, colour pictures with equal channels one of them.
+
+    Raises:
+        UserError: the file is missing, empty, damaged, too large, in colour, or holds no picture or values that are not
+            finite.
+    """
+    return _read(path, labels=False)
+
+
+def read_labels(
+    path: Path, lung_values: Collection[float] | None = None, ignore_values: Collection[float] = ()
+) -> NDArray[np.uint8]:
+    """The labels in a mask file as a stack (Z, H, W), turned like ``read_stack``: 0 background, 1 lung, 255 ignore.
+
+    Args:
+        lung_values: the values that are lung, all others being background. None: the higher of two values is lung;
+            where there is one value only, 0 is background and any other is lung. A palette of colours counts by its
+            indices.
+        ignore_values: the values that become 255; the rule above does not see them.
+
+    A JPEG or anti-aliased mask has grey edges: with at most 2 % of its pixels between its two ends it is cut at half
+    range, which is logged as a warning.
+
+    Raises:
+        UserError: the file cannot be read, or it holds more than two values and none was named.
+    """
+    stack = _read(path, labels=True)
+    ignored = np.isin(stack, np.asarray(list(ignore_values), dtype=np.float32))
+    if lung_values is None:
+        lung = stack >= _lowest_lung_value(stack[~ignored], path, is_picture=suffix_of(path) not in VOLUME_SUFFIXES)
+    else:
+        lung = np.isin(stack, np.asarray(list(lung_values), dtype=np.float32))
+    labels = np.where(lung, LUNG, BACKGROUND).astype(np.uint8)
+    labels[ignored] = IGNORE
+    return labels
+
+
+def check_whole_nifti(path: Path) -> tuple[int, ...]:
+    """The size (x, y, z, ...) in a NIfTI-1 header, after counting the bytes: ITK silently makes zeros of missing ones.
+
+    Raises:
+        UserError: more voxels than ``MAX_VOXELS``.
+        ValueError, OSError, EOFError: it is no NIfTI-1 file or not a whole one.
+    """
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        header = file.read(348)
+        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+        if len(header) < 348 or struct.unpack_from(f"{order}i", header) != (348,):
+            raise ValueError("it has no NIfTI-1 header")
+        dims = struct.unpack_from(f"{order}8h", header, 40)
+        (bits,) = struct.unpack_from(f"{order}h", header, 72)
+        (offset,) = struct.unpack_from(f"{order}f", header, 108)
+        size = dims[1 : dims[0] + 1]
+        _check_size(path, math.prod(size), MAX_VOXELS)
+        expected = int(offset) + math.prod(size) * bits // 8
+        found = len(header) + sum(map(len, iter(lambda: file.read(2**20), b"")))  # to the end: gzip's checksum is there
+    if found < expected:
+        raise ValueError(f"it is cut off: {found} of {expected} bytes")
+    return size
+
+
+def _read(path: Path, labels: bool) -> NDArray[np.float32]:
+    if not is_image(path) and path.is_file():
+        kinds = ", ".join(SUFFIXES)
+        raise UserError(f"{path} is no image that can be read: give {kinds} or a DICOM file without suffix.")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UserError(f"{path} is empty (0 bytes): copy or export it again.")
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror}): check the path and its permissions.") from error
+    try:
+        with _quiet():
+            pixels = _decode(path, labels)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # every library raises its own, and damaged bytes can raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200].rstrip(".")
+        raise UserError(
+            f"{path} cannot be read, it is damaged or not what its name says ({reason}): copy or export it again."
+        ) from error
+    return _finite_stack(pixels, path)
+
+
+def _decode(path: Path, labels: bool) -> NDArray[Any]:
+    suffix = suffix_of(path)
+    if suffix in PICTURE_SUFFIXES:
+        return _picture(path, labels, formats=("PNG", "JPEG", "BMP"))
+    if suffix in TIFF_SUFFIXES:
+        return _tiff(path, labels)
+    if suffix in VOLUME_SUFFIXES:
+        return _nifti(path)
+    return _npy(path) if suffix == ".npy" else _dicom(path)
+
+
+def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]:
+    data = path.read_bytes()
+    with Image.open(BytesIO(data), formats=formats) as image:
+        _check_size(path, image.width * image.height)
+        _check_single(path, getattr(image, "n_frames", 1))
+        image.load()
+        if image.mode == "P":
+            return _palette(image, path, labels)
+        if image.mode not in ("1", "L", "LA", "I", "I;16", "RGB", "RGBA"):
+            raise _colour(path)
+        pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
+        if image.format == "PNG" and data[24] == 16 and pixels.ndim == 3:
+            # Pillow, which is the stricter one, keeps 8 of the 16 bits of several channels; OpenCV gives all of them.
+            pixels = _opencv(data)
+        return _grey(pixels, path, tolerance=2 if image.format == "JPEG" else 0)
+
+
+def _palette(image: Image.Image, path: Path, labels: bool) -> NDArray[Any]:
+    indices = np.asarray(image)
+    colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    used = colours[np.unique(indices)]
+    if (used == used[:, :1]).all():
+        return np.asarray(colours[indices, 0])
+    if labels:
+        return indices
+    raise _colour(path)
+
+
+def _tiff(path: Path, labels: bool) -> NDArray[Any]:
+    data = path.read_bytes()
+    # Pillow cannot open every kind of TIFF, but it knows the tags of all; 43 marks a BigTIFF.
+    tags = ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])
+    file = BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    _check_size(path, tags[256] * tags[257])
+    _check_single(path, 2 if tags.next else 1)
+    pixels = _opencv(data)
+    photometric = tags.get(262)
+    if photometric == 3:
+        return _picture(path, labels, formats=("TIFF",))
+    if photometric == 0 and pixels.dtype != np.uint8:  # OpenCV turns 8 bits and fewer, and only those
+        raise UserError(f"{path} stores white as zero, which is ambiguous beyond 8 bits: export it with black as zero.")
+    return _grey(pixels, path)
+
+
+def _opencv(data: bytes) -> NDArray[Any]:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its data cannot be decoded")
+    return pixels
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    pixels = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a wrong shape in the header allocates nothing
+    if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3):
+        raise UserError(f"{path} is no slice: save one array of the shape (H, W) or (Z, H, W).")
+    if pixels.ndim == 3 and pixels.shape[-1] <= 4 < pixels.shape[0]:
+        raise UserError(f"{path} has the shape {pixels.shape}, channels last: save (H, W), or (Z, H, W) for a stack.")
+    _check_size(path, math.prod(pixels.shape[-2:]))
+    _check_size(path, pixels.size, MAX_VOXELS)
+    return pixels
+
+
+def _dicom(path: Path) -> NDArray[Any]:
+    if not _has_dicom_mark(path):
+        raise UserError(f"{path} is no DICOM file, or one that lost its header: export it again, or remove it.")
+    dataset = pydicom.dcmread(path)
+    if not all(tag in dataset for tag in ("PixelData", "Rows", "Columns", "PhotometricInterpretation")):
+        kind = dataset.get("Modality") or "DICOM"
+        raise UserError(f"{path} is a {kind} file without a picture: remove it, or give the image files of the series.")
+    _check_single(path, int(dataset.get("NumberOfFrames") or 1))
+    photometric = dataset.PhotometricInterpretation
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise _colour(path)
+    _check_size(path, dataset.Rows * dataset.Columns)
+    pixels = dataset.pixel_array
+    if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
+        # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
+        highest = -1 if dataset.PixelRepresentation else 2**dataset.BitsStored - 1
+        pixels = highest - pixels.astype(np.int64)
+    return np.asarray(apply_modality_lut(pixels, dataset))
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _nifti(path: Path) -> NDArray[Any]:
+    size = check_whole_nifti(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # inside SimpleITK such a name would end the whole process
+        raise UserError(f"{path} has a name that is no UTF-8, which volumes must have: rename it.") from error
+    image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
+    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() > 3:
+        raise UserError(f"{path} is no single volume (size {size}): give one file for each time point or channel.")
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries([image])
+    return np.asarray(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")))
+
+
+def _grey(pixels: NDArray[Any], path: Path, tolerance: int = 0) -> NDArray[Any]:
+    """One channel (H, W) of a decoded picture (H, W) or (H, W, channels); the last of 2 or 4 channels is opacity."""
+    if pixels.ndim == 2:
+        return pixels
+    channels = pixels.shape[-1]
+    if channels in (2, 4):
+        if np.ptp(pixels[..., -1]) > 0:
+            raise UserError(f"{path} is partly transparent: export it without an alpha channel.")
+        pixels = pixels[..., :-1]
+    if np.ptp(pixels.astype(np.float64), axis=-1).max(initial=0) > tolerance:
+        raise _colour(path)
+    return pixels[..., 0]
+
+
+def _finite_stack(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    if pixels.dtype.kind not in "buif" or pixels.size == 0:
+        raise UserError(f"{path} holds no grey values (type {pixels.dtype}, shape {pixels.shape}): save real numbers.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        stack = np.array(pixels, dtype=np.float32, ndmin=3)
+    bad = stack.size - np.count_nonzero(np.isfinite(stack))
+    if bad:
+        raise UserError(f"{path} holds {bad} values that are not finite (NaN, infinite): replace them, say by air.")
+    return stack
+
+
+def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool) -> float:
+    """From which value on the pixels of a two-valued mask are lung; ``values`` has one entry a pixel."""
+    found, counts = np.unique(values, return_counts=True)
+    if len(found) == 0:
+        return math.inf
+    low, high = float(found[0]), float(found[-1])
+    if len(found) == 1:
+        return high if high != 0 else math.inf
+    if len(found) == 2:
+        return high
+    # Three or four values are classes, not noise around two; and only pictures went through JPEG.
+    margin = END_SHARE * (high - low) if is_picture and len(found) > 4 else 0.0
+    between = counts[(found > low + margin) & (found < high - margin)].sum() / counts.sum()
+    is_label_map = high - low < SMALL_LABELS and bool((found == np.round(found)).all())
+    if is_label_map or between > BETWEEN_SHARE:
+        shown = ", ".join(f"{value:g}" for value in found[:8]) + (", ..." if len(found) > 8 else "")
+        raise UserError(
+            f"{path} is no two-valued mask, it holds {len(found)} values ({shown}): say which of them are lung, "
+            "data.mask_values=[...]."
+        )
+    _log.warning("%s holds %d values: cut at half range (%g).", path, len(found), (low + high) / 2)
+    return (low + high) / 2
+
+
+def _check_size(path: Path, pixels: int, limit: int = MAX_PIXELS) -> None:
+    if pixels > limit:
+        raise UserError(f"{path} has {pixels} pixels, more than the {limit} that are read: crop it or make it smaller.")
+
+
+def _check_single(path: Path, pictures: int) -> None:
+    if pictures > 1:
+        raise UserError(f"{path} holds more than one picture: save each slice as its own file, or the scan as NIfTI.")
+
+
+def _colour(path: Path) -> UserError:
+    return UserError(f"{path} is a colour picture, no grey slice: export it with one grey channel, or remove it.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence in the libraries: what they say about a file is either our own sentence's cause or no news to a user."""
+    cv2_level, itk_warns = _cv2_log.getLogLevel(), sitk.ProcessObject.GetGlobalWarningDisplay()
+    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _cv2_log.setLogLevel(0)
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            _cv2_log.setLogLevel(cv2_level)
+            sitk.ProcessObject.SetGlobalWarningDisplay(itk_warns)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,119 @@
+"""A trained network as a function: grey values in, lung masks out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lungseg import checkpoint
+from lungseg.errors import UserError
+from lungseg.imaging.slices import read_stack
+from lungseg.preprocess import Preprocess
+
+
+class Segmenter:
+    """Lung masks of slices, by a trained checkpoint.
+
+    Example:
+        >>> mask = Segmenter.load("best.ckpt")("slice.png")  # (H, W) bool
+
+    Args:
+        net: image (B, 1, N, N) float32, normalised, to logits (B, 1, N, N).
+        device: where the network works.
+        batch_size: slices at a time on a GPU, halved when its memory runs out. On a CPU each slice goes alone: that is no slower,
+            and a slice's mask does not depend on its company.
+        threshold: probability from which a pixel is lung.
+    """
+
+    def __init__(
+        self, net: nn.Module, preprocess: Preprocess, device: torch.device | str = "cpu", batch_size: int = 16, threshold: float = 0.5
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1.")
+        if not 0 < threshold < 1:
+            raise UserError(f"threshold={threshold} must lie between 0 and 1.")
+        self.device = torch.device(device)
+        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.preprocess, self.batch_size, self.threshold = preprocess, batch_size, threshold
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto", batch_size: int = 16, threshold: float = 0.5) -> "Segmenter":
+        """A segmenter from ``best.ckpt``.
+
+        Args:
+            device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+        Raises:
+            UserError: the file is no checkpoint, or the device is not there.
+        """
+        stored = checkpoint.load(path)
+        return cls(stored.build(), stored.preprocess, choose_device(device), batch_size, threshold)
+
+    def __call__(self, image: str | Path | NDArray[Any]) -> NDArray[np.bool_]:
+        """The lung mask of a slice (H, W), or of a stack (Z, H, W) of axial slices, in the shape of the image.
+
+        Args:
+            image: grey values in any unit, HU best, rows from front to back; or the path of a picture, a DICOM slice or a NIfTI volume.
+
+        Raises:
+            UserError: the file cannot be read, or the array has another number of axes or values that are not finite.
+        """
+        if isinstance(image, (str, Path)):
+            stack = read_stack(Path(image).expanduser())
+            return self._masks(stack)[0] if len(stack) == 1 else np.stack(self._masks(stack))
+        array = np.asarray(image)
+        if array.ndim not in (2, 3) or array.size == 0:
+            raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
+        if not np.isfinite(array).all():
+            raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
+        return self._masks([array])[0] if array.ndim == 2 else np.stack(self._masks(array))
+
+    def probabilities(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """The probability of lung for each slice (H, W), on its own grid."""
+        return [1 / (1 + np.exp(-logits)) for logits in self.logits(images)]
+
+    def logits(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """The network's logits for each slice (H, W), on its own grid."""
+        prepared = [self.preprocess.normalise(self.preprocess.to_grid(image)) for image in images]
+        step = 1 if self.device.type == "cpu" else self.batch_size
+        found: list[NDArray[np.float32]] = []
+        while len(found) < len(prepared):
+            batch = np.stack(prepared[len(found) : len(found) + step])
+            try:
+                on_grid = self._network(batch)
+            except torch.OutOfMemoryError:
+                if step == 1:
+                    raise
+                step = self.batch_size = step // 2
+                continue
+            shapes = [images[len(found) + i].shape for i in range(len(batch))]
+            found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
+        return found
+
+    def _masks(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.bool_]]:
+        limit = np.log(self.threshold / (1 - self.threshold))
+        return [logits > limit for logits in self.logits(images)]
+
+    @torch.inference_mode()
+    def _network(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        image = torch.from_numpy(batch)[:, None].to(self.device).contiguous(memory_format=torch.channels_last)
+        logits: torch.Tensor = self.net(image)[:, 0]
+        return logits.float().cpu().numpy()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the best there is; a device that is not there is a ``UserError``."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, number = name.partition(":")
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(kind)
+    if there is None or (number and not (kind == "cuda" and number.isdigit())):
+        raise UserError(f"device={name} is unknown: use auto, cpu, cuda, cuda:N or mps.")
+    if not there or (number and int(number) >= torch.cuda.device_count()):
+        raise UserError(f"device={name} is not on this machine; use device=auto.")
+    return torch.device(name)

@@ -1,0 +1,141 @@
+"""How well a predicted lung overlaps the true one: IoU and Dice, image by image, and their summary over a set."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from lungseg.errors import UserError
+
+DEFINITIONS = """\
+How a prediction is scored: threshold 0.5, on the mask's own grid; pixels that the mask ignores take no part.
+  iou                    mean over the images whose truth has lung of |both| / |either|; a missed lung counts 0,
+                         an image without lung in its truth is left out, whatever was predicted there
+  iou_worst              the lowest of them
+  iou_pooled             |both| / |either| of all pixels of all images taken together, those without lung included
+  dice                   mean over the same images as iou of 2 |both| / (|truth| + |prediction|)
+  images                 images scored, those without lung included; each counts once
+  images_with_lung       those whose truth has lung: what iou, iou_worst and dice are taken over
+  false_lung_images      images whose truth has no lung and whose prediction has some
+  false_lung_pixels_max  the most pixels of lung predicted in one of them"""
+
+LUNG, IGNORE = 1, 255  # the label convention of lungseg.preprocess, which lies a floor above
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pixels of one image, or of one volume, counted by what was predicted and what is true."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+
+    @property
+    def has_lung(self) -> bool:
+        """Whether the truth has lung; without it there is no score."""
+        return self.true_positive + self.false_negative > 0
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union, 0..1 (Jaccard 1912); nan where the truth has no lung."""
+        return _ratio(self.true_positive, self._union) if self.has_lung else math.nan
+
+    @property
+    def dice(self) -> float:
+        """Twice the intersection over the sum of both areas, 0..1 (Dice 1945); nan where the truth has no lung."""
+        return _ratio(2 * self.true_positive, self._union + self.true_positive) if self.has_lung else math.nan
+
+    @property
+    def _union(self) -> int:
+        return self.true_positive + self.false_positive + self.false_negative
+
+
+def overlap(prediction: NDArray[np.bool_], truth: NDArray[np.uint8]) -> Overlap:
+    """Counts of a predicted mask against labels of 0 (background), 1 (lung) and 255 (ignored), of one shape, any.
+
+    Raises:
+        UserError: the shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise UserError(
+            f"a prediction of shape {prediction.shape} cannot be scored against a truth of shape {truth.shape}: "
+            "give the masks of these very images."
+        )
+    lung, background = truth == LUNG, (truth != LUNG) & (truth != IGNORE)
+    return Overlap(
+        true_positive=int(np.count_nonzero(prediction & lung)),
+        false_positive=int(np.count_nonzero(prediction & background)),
+        false_negative=int(np.count_nonzero(~prediction & lung)),
+    )
+
+
+def summarise(overlaps: Iterable[Overlap]) -> dict[str, float]:
+    """The figures of ``DEFINITIONS`` over images, each given once; a mean over none is nan."""
+    every = list(overlaps)
+    with_lung = [image for image in every if image.has_lung]
+    false_lungs = [image.false_positive for image in every if not image.has_lung and image.false_positive > 0]
+    ious = [image.iou for image in with_lung]
+    return {
+        "iou": _ratio(math.fsum(ious), len(ious)),
+        "iou_worst": min(ious, default=math.nan),
+        "iou_pooled": _ratio(sum(image.true_positive for image in every), sum(image._union for image in every)),
+        "dice": _ratio(math.fsum(image.dice for image in with_lung), len(with_lung)),
+        "images": float(len(every)),
+        "images_with_lung": float(len(with_lung)),
+        "false_lung_images": float(len(false_lungs)),
+        "false_lung_pixels_max": float(max(false_lungs, default=0)),
+    }
+
+
+class OverlapPerImage(Metric):
+    """``summarise`` over the images that all processes have seen, each counted once.
+
+    A sampler that deals images out to processes evenly repeats some, and a mean of the processes' means weighs images
+    unequally; so what is kept and gathered is each image's id with its counts, and a repeated id drops out at the end.
+    """
+
+    full_state_update = False
+    ids: list[Tensor]  # each (n,) int64
+    counts: list[Tensor]  # each (n, 3) int64: true positive, false positive, false negative
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("ids", default=[], dist_reduce_fx="cat")
+        self.add_state("counts", default=[], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        # A process that got no image would gather with the wrong type and shape, and one process hang on another.
+        self.update(torch.empty(0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64))
+
+    def update(self, ids: Tensor, counts: Tensor) -> None:
+        """Add images: their ids (n,), and their true positive, false positive and false negative pixels (n, 3)."""
+        self.ids.append(ids.to(self.device, torch.int64))
+        self.counts.append(counts.to(self.device, torch.int64))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The figures of ``DEFINITIONS``, each a float32 scalar."""
+        summary = summarise(counts for _, counts in self._once_each())
+        return {name: torch.tensor(value, device=self.device) for name, value in summary.items()}
+
+    def per_image(self) -> list[tuple[int, Overlap]]:
+        """Every image's id and counts, by rising id; with several processes, all must call it."""
+        with self.sync_context():
+            return self._once_each()
+
+    def _once_each(self) -> list[tuple[int, Overlap]]:
+        ids, counts = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.counts))
+        first = dict(zip(reversed(ids.tolist()), reversed(counts.tolist()), strict=True))
+        return [(image, Overlap(*first[image])) for image in sorted(first)]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,39 @@
+"""Residual U-Net: a U-Net whose every stage is a residual block (He 2016; Ronneberger 2015; Zhang 2018)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from lungseg.nets.blocks import DoubleConv, EncoderDecoder, ResidualBlock
+
+
+class ResUNet(EncoderDecoder):
+    """Encoder, bottleneck and decoder of residual blocks, joined by concatenated skips.
+
+    A block of stride 2 halves the size, a transposed convolution doubles it.
+
+    Args:
+        widths: channels of each encoder stage, then of the bottleneck; one more entry than there are down-samplings.
+        norm: ``batch``, ``instance`` or ``group``.
+        shortcut: False leaves out the shortcut of every block and nothing else: the test of the residual claim.
+        dropout: share of the channels dropped in training before the second convolution of every block.
+        deep_supervision: a head on every scale of the decoder, which ``forward_scales`` gives.
+
+    Shapes:
+        image (B, in_channels, H, W), any H and W -> logits (B, out_channels, H, W).
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        norm: str = "batch",
+        shortcut: bool = True,
+        dropout: float = 0.0,
+        deep_supervision: bool = False,
+    ) -> None:
+        block = partial(ResidualBlock if shortcut else DoubleConv, norm=norm, dropout=dropout)
+        super().__init__(block, partial(block, stride=2), in_channels, out_channels, widths, deep_supervision)

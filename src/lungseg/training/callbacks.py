@@ -1,0 +1,208 @@
+"""What is kept and shown of a training as it goes on."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lungseg import checkpoint
+from lungseg.data.cache import SliceCache
+from lungseg.files import write_text, written_whole
+from lungseg.imaging.overlay import grid, overlay
+from lungseg.log import log
+from lungseg.training.module import SegmentationModule
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Lightning's training state written beside and then renamed, so that a kill at any moment leaves the last one whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        if storage_options is not None:
+            raise TypeError("storage_options are not supported")
+        with written_whole(Path(path)) as beside:
+            torch.save(checkpoint, beside)
+
+
+# Best and History are Checkpoint callbacks because Lightning calls these after the module has logged its epoch.
+
+
+class Best(Checkpoint):
+    """Writes ``best.ckpt`` whenever ``val/iou`` rises.
+
+    Attributes:
+        score, epoch: of the best so far; ``score`` is below every IoU before the first validation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.score, self.epoch = path, -math.inf, -1
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationModule)
+        if not self._validated:  # trainer.check_val_every_n_epoch may be above 1
+            return
+        self._validated = False
+        metrics = _plain(trainer.callback_metrics)
+        score = metrics.get("val/iou", math.nan)
+        score = (
+            -1.0 if math.isnan(score) else score
+        )  # no lung in any validation mask: then the first epoch stays the best
+        if score > self.score:
+            self.score, self.epoch = score, trainer.current_epoch
+            if trainer.is_global_zero:
+                kept = {key: value for key, value in metrics.items() if key.startswith("val/")}
+                checkpoint.save(self.path, pl_module.checkpoint({**kept, "epoch": float(self.epoch)}))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+
+
+class History(Checkpoint):
+    """A row of ``history.csv`` and a line on the screen for every epoch."""
+
+    COLUMNS = ("epoch", "seconds", "images", "lr", "train/loss", "train/iou", "val/loss", "val/iou", "val/dice")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        self._began = 0.0
+        self._images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self._began, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        self._images += len(batch.index) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        if not trainer.is_global_zero:
+            return
+        metrics = _plain(trainer.callback_metrics)
+        metrics |= {
+            "epoch": trainer.current_epoch + 1,
+            "seconds": time.perf_counter() - self._began,
+            "images": self._images,
+        }
+        metrics["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {column: metrics.get(column, math.nan) for column in self.COLUMNS}
+        self.rows.append(row)
+        write_text(self.path, _csv(self.rows, self.COLUMNS))
+        # A progress bar's label for the whole run stays with the bar; the line says what the epoch brought.
+        log.info(
+            f"epoch {row['epoch']:>3.0f}/{trainer.max_epochs}  train loss {row['train/loss']:.4f} iou {row['train/iou']:.4f}  "
+            f"val loss {row['val/loss']:.4f} iou {row['val/iou']:.4f}  {row['seconds']:.1f} s"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+class Bar(Callback):
+    """One progress bar for the whole training, with the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+            console=console, transient=True,
+        )  # fmt: skip
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.task = self.progress.add_task(
+            "training", total=int(trainer.estimated_stepping_batches), completed=trainer.global_step
+        )
+        self.progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        label = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.progress.update(self.task, completed=trainer.global_step, description=label)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.progress.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        self.progress.stop()
+
+
+class Pictures(Callback):
+    """Shows a few validation slices with prediction and truth in TensorBoard, about ten times in a training."""
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationModule)
+        every = max(1, (trainer.max_epochs or 1) // 10)
+        due = (trainer.current_epoch + 1) % every == 0
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not due or not boards or not trainer.is_global_zero:
+            return
+        cache: SliceCache = trainer.datamodule.val  # type: ignore[attr-defined]
+        chosen = np.unique(np.linspace(0, len(cache) - 1, self.count).astype(int))
+        picture = overlays(pl_module, cache, [int(i) for i in chosen])
+        for board in boards:
+            board.experiment.add_image("val/overlays", picture, trainer.global_step, dataformats="HWC")
+
+
+def overlays(
+    module: SegmentationModule, cache: SliceCache, indices: list[int], captions: list[str] | None = None
+) -> NDArray[np.uint8]:
+    """Slices with the network's outline, the truth's, and where they differ, side by side: (H, W, 3)."""
+    pictures = []
+    device = next(module.parameters()).device
+    for index in indices:
+        image = cache.image(index)
+        network_input = torch.from_numpy(module.preprocess.normalise(image))[None, None].to(device)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            was_training = module.deployed.training
+            found = module.deployed.eval()(network_input)[0, 0].cpu().numpy() > 0
+            module.deployed.train(was_training)
+        pictures.append(overlay(image, found, cache.target(index)[..., 0] >= 128))
+    return grid(pictures, columns=4, captions=captions)
+
+
+def _plain(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in metrics.items()}
+
+
+def _csv(rows: list[dict[str, float]], columns: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

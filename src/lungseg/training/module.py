@@ -1,0 +1,202 @@
+"""The LightningModule: network, loss, schedule and scores."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torchmetrics import MeanMetric
+
+from lungseg.checkpoint import CLASSES, Checkpoint, build_net
+from lungseg.data.dataset import Batch
+from lungseg.errors import UserError
+from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap
+from lungseg.preprocess import Preprocess
+
+PARTS = ("train", "val", "test")
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights are found: AdamW (Loshchilov 2019) with a warm-up and a cosine.
+
+    Args:
+        lr: highest learning rate.
+        weight_decay: of AdamW, on weights of two or more dimensions only.
+        schedule: ``cosine`` falls to a hundredth at the end, ``constant`` stays.
+        warmup: share of the steps in which the learning rate rises to ``lr``.
+        ema_decay: of the moving average of the weights that is validated and saved; null for none. Early in training the
+            average is shorter, so that it does not drag the first weights along.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup: float = 0.03
+    ema_decay: float | None = 0.998
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise UserError(f"optimization.lr={self.lr} must be above 0.")
+        if self.weight_decay < 0:
+            raise UserError(f"optimization.weight_decay={self.weight_decay} must be 0 or more.")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"optimization.schedule={self.schedule} is unknown: use one of {', '.join(SCHEDULES)}.")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"optimization.warmup={self.warmup} must be at least 0 and below 1.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise UserError(f"optimization.ema_decay={self.ema_decay} must lie between 0 and 1, or be null.")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Learning rate over ``lr`` at a step of ``steps``."""
+        warm = self.warmup * steps
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        if self.schedule == "constant":
+            return 1.0
+        progress = min(1.0, (step - warm) / max(1.0, steps - warm))
+        return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains one network on (image, labels) batches and scores it on each mask's own grid.
+
+    Args:
+        net_config: ``{"class": ..., **arguments}`` as in a checkpoint.
+        loss: (logits, target, valid), each (B, 1, N, N), to a scalar.
+    """
+
+    def __init__(
+        self, net_config: Mapping[str, Any], loss: nn.Module, preprocess: Preprocess, optimization: Optimization
+    ) -> None:
+        super().__init__()
+        self.net_config, self.loss, self.preprocess, self.optimization = (
+            dict(net_config),
+            loss,
+            preprocess,
+            optimization,
+        )
+        self.net = build_net(net_config)
+        self.ema: AveragedModel | None = None
+        if optimization.ema_decay is not None:
+            # Buffers too: batch statistics belong to the averaged weights.
+            self.ema = AveragedModel(self.net, multi_avg_fn=_moving_average(optimization.ema_decay), use_buffers=True)
+            self.ema.requires_grad_(False)
+        self.last_images: dict[str, list[tuple[int, Overlap]]] = {}
+        # Modules, so that they follow the device; the stroke, because a module cannot be called train.
+        self.scores = nn.ModuleDict({f"{part}/": OverlapPerImage() for part in PARTS})
+        self.losses = nn.ModuleDict({f"{part}/": MeanMetric() for part in PARTS})
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that is validated, saved and used: the average if there is one."""
+        return self.net if self.ema is None else self.ema.module
+
+    def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
+        return Checkpoint(self.net_config, self.deployed.state_dict(), self.preprocess, CLASSES, metrics)
+
+    def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
+        scales = self.net.forward_scales(self._layout(batch.image))  # finest first
+        target, valid = _learnt(batch.target)
+        weights = [0.5**i for i in range(len(scales))]
+        terms = [weight * self.loss(logits, target, valid) for weight, logits in zip(weights, scales, strict=True)]
+        loss = torch.stack(terms).sum() / sum(weights)
+        self.losses["train/"].update(loss.detach(), len(batch.index))
+        with torch.no_grad():
+            found = scales[0].detach() > 0
+            lung = target >= 0.5
+            counts = [found & lung & valid, found & ~lung & valid, ~found & lung & valid]
+            self.scores["train/"].update(batch.index, torch.stack([c.flatten(1).sum(1) for c in counts], dim=1))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.ema is not None:
+            self.ema.update_parameters(self.net)
+
+    def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:
+            for tensor in self.deployed.state_dict().values():  # batch statistics differ by rank; the saved ones are rank 0's
+                torch.distributed.broadcast(tensor, src=0)
+
+    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, _batch_index: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_train_epoch_end(self) -> None:
+        self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log("test")
+
+    def configure_optimizers(self) -> Any:
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.optimization.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.optimization.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "lr"}}
+
+    def _evaluate(self, batch: Batch, part: str) -> None:
+        # In float32 whatever the precision of training, so that the score is the one that prediction will reach.
+        with torch.autocast(batch.image.device.type, enabled=False):
+            logits = self.deployed(self._layout(batch.image.float()))
+        target, valid = _learnt(batch.target)
+        self.losses[f"{part}/"].update(self.loss(logits, target, valid), len(batch.index))
+        counts = []
+        for own, truth in zip(logits[:, 0].cpu().numpy(), batch.truths, strict=True):
+            labels = truth.cpu().numpy()
+            found = self.preprocess.from_grid(np.asarray(own, np.float32), labels.shape) > 0
+            counts.append(_counts(overlap(found, labels)))
+        self.scores[f"{part}/"].update(batch.index, torch.tensor(counts, device=batch.index.device))
+
+    def _layout(self, image: Tensor) -> Tensor:
+        return image.contiguous(memory_format=torch.channels_last)
+
+    def _log(self, part: str) -> None:
+        values = self.scores[f"{part}/"].compute()
+        metrics = {f"{part}/loss": self.losses[f"{part}/"].compute(), f"{part}/iou": values["iou"]}
+        if part != "train":
+            kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
+            metrics |= {f"{part}/{key}": values[key] for key in kept if key in values}
+        # Already the value over all ranks: the metrics have gathered their states.
+        self.log_dict({key: value.float() for key, value in metrics.items()}, rank_zero_only=False, sync_dist=False)
+        self.last_images[part] = self.scores[f"{part}/"].per_image()
+        self.scores[f"{part}/"].reset()
+        self.losses[f"{part}/"].reset()
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], averaged: Tensor | int) -> None:
+        count = int(averaged)
+        keep = min(decay, (1 + count) / (10 + count))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - keep)
+            else:  # the number of batches seen
+                average.copy_(value)
+
+    return update
+
+
+def _learnt(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of lung (B, 1, N, N) float32 in 0..1, and which pixels count: those without any part to be ignored."""
+    return target[:, :1].float() / 255, target[:, 1:] == 0
+
+
+def _counts(score: Overlap) -> tuple[int, int, int]:
+    return score.true_positive, score.false_positive, score.false_negative

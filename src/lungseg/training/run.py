@@ -1,0 +1,260 @@
+"""One training run, from a split to a tested checkpoint, in one process (which may be one rank of several)."""
+
+import json
+import math
+import platform
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from lungseg import checkpoint
+from lungseg.data.augment import Augmentation
+from lungseg.data.datamodule import Loader, LungDataModule
+from lungseg.data.sources import Source
+from lungseg.errors import UserError
+from lungseg.files import write_text
+from lungseg.imaging.writers import write_picture
+from lungseg.log import log
+from lungseg.preprocess import Preprocess
+from lungseg.training.callbacks import Bar, Best, History, Pictures, WholeFileCheckpointIO, overlays
+from lungseg.training.cost import describe_cost, precision_for
+from lungseg.training.module import Optimization, SegmentationModule
+
+LOGGERS = ("tensorboard", "csv")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run is made of.
+
+    Attributes:
+        trainer: arguments of ``pl.Trainer``; ``precision`` may be ``auto``.
+        logger: which of LOGGERS write curves.
+        early_stopping: epochs without a better ``val/iou`` after which training ends; None trains to the end.
+        init_ckpt: weights to start from; ckpt_path: a training state to go on from.
+        config: the resolved config as plain values, kept with the run.
+    """
+
+    source: Source
+    net: Mapping[str, Any]
+    loss: nn.Module
+    augmentation: Augmentation
+    preprocess: Preprocess
+    loader: Loader
+    optimization: Optimization
+    trainer: Mapping[str, Any]
+    logger: tuple[str, ...]
+    seed: int
+    early_stopping: int | None
+    init_ckpt: Path | None
+    ckpt_path: Path | None
+    config: Mapping[str, Any]
+    command: str
+
+
+def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1) -> dict[str, float]:
+    """Trains, keeps the best, tests it, and writes all results into the folder; the same metrics come back on every rank.
+
+    Raises:
+        UserError: anything the user can mend: data, settings, a folder that cannot be written.
+    """
+    began = time.perf_counter()
+    split = job.source.split()
+    pl.seed_everything(job.seed, workers=False, verbose=False)
+    first = rank == 0
+    if first:
+        write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
+
+    with _reading(console if first else None, len(split.train) + len(split.val)) as done:
+        data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks, done)
+        data.setup("fit")
+    assert data.train is not None
+    assert data.val is not None
+
+    module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
+    if job.init_ckpt is not None:
+        _start_from(module, job.init_ckpt)
+
+    best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
+    with _quiet_libraries():
+        trainer = _trainer(job, folder, [best, history], console if first else None, ranks)
+        if first:
+            parts = {"training": len(data.train), "validation": len(data.val), "test": len(split.test)}
+            log.info(describe_cost(module, parts, job.loader.batch_size, trainer, ranks))
+        trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        metrics = {"epoch": float(best.epoch + 1), "epochs": float(trainer.current_epoch), "parameters": float(_count(module.net))}
+        metrics |= _best_scores(module, best.path)
+        if split.test:
+            data.setup("test")
+            metrics |= {key: float(value) for key, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+        if first:
+            _keep_pictures(module, data, folder)
+            metrics["seconds"] = time.perf_counter() - began
+            _keep_records(job, data, metrics, trainer, folder)
+            for logger in trainer.loggers:
+                logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
+                logger.finalize("success")
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    return metrics
+
+
+def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | None, ranks: int) -> pl.Trainer:
+    arguments = dict(job.trainer)
+    show_bar = arguments.pop("enable_progress_bar", True)
+    arguments["precision"] = precision_for(arguments)
+    if ranks > 1 and arguments.get("strategy") in (None, "auto"):
+        arguments["strategy"] = "ddp"
+    last = ModelCheckpoint(folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks = [*kept, last, Pictures()]
+    if job.early_stopping is not None:
+        callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping))
+    if show_bar and console is not None and console.is_terminal:
+        callbacks.append(Bar(console))
+    loggers = _loggers(job, folder)
+    if loggers:
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
+    try:
+        return pl.Trainer(
+            **arguments,
+            callbacks=callbacks,
+            logger=loggers or False,
+            plugins=[WholeFileCheckpointIO()],
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # our samplers share out slices, so that each counts once
+        )
+    except (TypeError, ValueError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
+
+
+def _loggers(job: Job, folder: Path) -> list[Logger]:
+    made: list[Logger] = []
+    for name in job.logger:
+        if name == "tensorboard":
+            board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+            board.log_hyperparams(dict(job.config), metrics={"hp/val/iou": 0.0, "hp/test/iou": 0.0})
+            made.append(board)
+        elif name == "csv":
+            made.append(CSVLogger(folder, name="csv", version=""))
+        else:
+            raise UserError(f"logger={name} is unknown: use {', '.join(LOGGERS)}.")
+    return made
+
+
+def _start_from(module: SegmentationModule, path: Path) -> None:
+    """Weights of another run into this network and its average."""
+    weights = checkpoint.load(path).weights
+    for net in {module.net, module.deployed}:
+        try:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"init_ckpt={path} does not fit this model; choose the model it was trained with.") from error
+
+
+def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
+    """Puts the best weights into the network that is tested, and gives the scores they were chosen by."""
+    if not path.is_file():  # trainer.fast_dev_run or no validation at all
+        return {}
+    best = checkpoint.load(path)
+    module.deployed.load_state_dict(best.weights)
+    return {key: value for key, value in (best.metrics or {}).items() if key.startswith("val/")}
+
+
+def _keep_pictures(module: SegmentationModule, data: LungDataModule, folder: Path) -> None:
+    """The worst and some typical slices of the test set, or of the validation set where there is no test."""
+    part, cache = ("test", data.test) if data.test is not None and len(data.test) else ("val", data.val)
+    assert cache is not None
+    scored = [(index, score.iou) for index, score in module.last_images[part] if not math.isnan(score.iou)]
+    ranked = sorted(scored, key=lambda pair: pair[1])
+    write_text(folder / f"{part}_images.csv", "image,iou\n" + "".join(f'"{cache.infos[i].name}",{iou:.6f}\n' for i, iou in ranked))
+    middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
+    for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
+        if chosen:
+            captions = [f"{Path(cache.infos[i].name).name}  IoU {iou:.3f}" for i, iou in chosen]
+            write_picture(folder / "overlays" / f"{part}_{name}.png", overlays(module, cache, [i for i, _ in chosen], captions))
+
+
+def _keep_records(job: Job, data: LungDataModule, metrics: dict[str, float], trainer: pl.Trainer, folder: Path) -> None:
+    packages = ("lungseg", "torch", "pytorch-lightning", "torchmetrics", "albumentations", "hydra-core", "numpy")
+    caches = {"train": data.train, "val": data.val, "test": data.test}
+    record = {
+        "command": job.command,
+        "seed": job.seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "data_hash": {part: cache.digest for part, cache in caches.items() if cache is not None},
+        "images": {part: len(cache) for part, cache in caches.items() if cache is not None},
+        "device": str(trainer.strategy.root_device),
+        "precision": str(trainer.precision),
+        "ranks": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "seconds": metrics["seconds"],
+    }
+    write_text(folder / "run.json", json.dumps(record, indent=1))
+    finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}  # JSON knows no nan
+    write_text(folder / "metrics.json", json.dumps(finite, indent=1))
+
+
+@contextmanager
+def _reading(console: Console | None, total: int) -> Iterator[Any]:
+    """A bar while the data are read, on a terminal."""
+    if console is None or not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("reading images", total=total)
+        yield lambda: progress.advance(task)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keeps advice that does not concern this program off the screen; everything else still warns."""
+    import logging
+
+    chatty = [logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric")]
+    levels = [logger.level for logger in chatty]
+    for logger in chatty:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for pattern in (
+            r".*isinstance\(treespec, LeafSpec\).*",  # pytorch-lightning #21326
+            r".*does not have many workers.*",  # the loader chose
+            r"The number of training batches.*",  # log_every_n_steps on small data
+            r"Checkpoint directory .* exists and is not empty.*",  # resuming
+            r".*`training_step` returned `None`.*",
+            r"This DataLoader will create \d+ worker processes.*",
+            r"You're resuming from a checkpoint that ended before the epoch ended.*",
+            r"Experiment logs directory .* exists.*",
+        ):
+            warnings.filterwarnings("ignore", message=pattern)
+        try:
+            yield
+        finally:
+            for logger, level in zip(chatty, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _count(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def command_line() -> str:
+    """What was typed, for the record; the program's own folder is nobody's business."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,405 @@
+"""What every kind of image file must do: give exactly its values, or one sentence that names the file."""
+
+import logging
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    generate_uid,
+)
+
+from lungseg.errors import UserError
+from lungseg.imaging.slices import SUFFIXES, is_image, read_labels, read_stack
+
+RNG = np.random.default_rng(8)
+GREY8 = RNG.integers(0, 256, (23, 31)).astype(np.uint8)
+GREY16 = RNG.integers(0, 65536, (23, 31)).astype(np.uint16)
+HU = RNG.integers(-2048, 3000, (23, 31)).astype(np.int16)
+SMOOTH = np.add.outer(np.arange(64) * 20, np.arange(64) * 7).astype(np.int16) - 1024  # openjpeg wants 64 x 64 or more
+STACK = RNG.integers(-2048, 3000, (5, 23, 31)).astype(np.int16)
+DISC = (np.hypot(*np.mgrid[-32:32, -32:32]) < 20).astype(np.uint8)  # (64, 64), a mask
+
+Write = Callable[[Path], Any]
+
+
+def tiff(path: Path, pixels: NDArray[Any], deflate: bool = False, order: str = "<", photometric: int = 1) -> None:
+    """A one-strip TIFF by the book (TIFF 6.0, section 8), written without any of the libraries that read it."""
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    data = zlib.compress(data) if deflate else data
+    height, width = pixels.shape
+    tags = {256: width, 257: height, 258: 8 * pixels.itemsize, 259: 8 if deflate else 1, 262: photometric, 273: 8}
+    tags |= {277: 1, 278: height, 279: len(data), 339: kind}
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    path.write_bytes(head + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
+
+
+def opencv(path: Path, pixels: NDArray[Any], *options: int) -> None:
+    path.write_bytes(cv2.imencode(path.suffix, pixels, options)[1].tobytes())
+
+
+def pillow(pixels: NDArray[Any], mode: str = "", **options: Any) -> Write:
+    image = Image.fromarray(pixels)
+    return lambda path: (image.convert(mode) if mode else image).save(path, **options)
+
+
+def palette(indices: NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(indices).copy()
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def dicom(path: Path, pixels: NDArray[Any] = HU, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = (
+        ExplicitVRLittleEndian if syntax in (RLELossless, JPEG2000Lossless) else syntax
+    )
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
+    dataset.Modality = "CT"
+    if pixels.size:
+        dataset.Rows, dataset.Columns = pixels.shape[-2:]
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+        dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+        dataset.PixelData = pixels.tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    if syntax in (RLELossless, JPEG2000Lossless):
+        dataset.compress(syntax)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def nifti(path: Path, stack: NDArray[Any], orientation: str = "LPS") -> None:
+    """A volume whose axial slices are ``stack`` (Z, H, W), stored in another orientation."""
+    image = sitk.GetImageFromArray(stack)
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-10.0, 20.0, 30.0))
+    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path))
+
+
+EXACT: dict[str, tuple[str, Write, NDArray[Any]]] = {
+    "png 8 bit": ("a.png", pillow(GREY8), GREY8),
+    "png 16 bit": ("a.png", pillow(GREY16), GREY16),
+    "png 1 bit": ("a.png", pillow(GREY8 > 99), (GREY8 > 99) * 255),
+    "png grey palette": ("a.png", lambda p: palette(GREY8 % 2, (9, 9, 9), (70, 70, 70)).save(p), GREY8 % 2 * 61 + 9),
+    "png grey and alpha": ("a.png", pillow(GREY8, "LA"), GREY8),
+    "png rgb": ("a.png", pillow(GREY8, "RGB"), GREY8),
+    "png rgba": ("a.png", pillow(GREY8, "RGBA"), GREY8),
+    "png rgb 16 bit": ("a.png", lambda p: opencv(p, np.dstack([GREY16] * 3)), GREY16),
+    "png capital suffix": ("a.PNG", pillow(GREY8), GREY8),
+    "bmp": ("a.bmp", pillow(GREY8), GREY8),
+    "bmp 1 bit": ("a.bmp", pillow(GREY8 > 99), (GREY8 > 99) * 255),
+    "bmp rgb": ("a.bmp", pillow(GREY8, "RGB"), GREY8),
+    "tif lzw uint8": ("a.tif", lambda p: opencv(p, GREY8, cv2.IMWRITE_TIFF_COMPRESSION, 5), GREY8),
+    "tif lzw uint16": ("a.tif", lambda p: opencv(p, GREY16, cv2.IMWRITE_TIFF_COMPRESSION, 5), GREY16),
+    "tif lzw int16": ("a.tif", lambda p: opencv(p, HU, cv2.IMWRITE_TIFF_COMPRESSION, 5), HU),
+    "tif lzw float": ("a.tif", lambda p: opencv(p, HU.astype(np.float32) / 3, cv2.IMWRITE_TIFF_COMPRESSION, 5), HU / 3),
+    "tif big-endian": ("a.tif", lambda p: tiff(p, HU, deflate=True, order=">"), HU),
+    "tif 1 bit": ("a.tiff", pillow(GREY8 > 99, compression="group4"), (GREY8 > 99) * 255),
+    "tif white is zero": ("a.tif", lambda p: tiff(p, GREY8, photometric=0), 255 - GREY8.astype(int)),
+    "tif grey palette": ("a.tif", lambda p: palette(GREY8 % 2, (9, 9, 9), (70, 70, 70)).save(p), GREY8 % 2 * 61 + 9),
+    "tif rgb": ("a.tif", pillow(GREY8, "RGB"), GREY8),
+    "npy slice": ("a.npy", lambda p: np.save(p, HU / 3), HU / 3),
+    "npy stack": ("a.npy", lambda p: np.save(p, STACK), STACK),
+    "npy bool": ("a.npy", lambda p: np.save(p, HU > 0), HU > 0),
+    "dicom": ("a.dcm", lambda p: dicom(p, RescaleSlope=2, RescaleIntercept=-1024), 2.0 * HU - 1024),
+    "dicom without rescale": ("a.dcm", dicom, HU),
+    "dicom without suffix": ("IM00001", dicom, HU),
+    "dicom named by uid": ("1.2.840.113619.2", dicom, HU),
+    "dicom deflated": ("a.dcm", lambda p: dicom(p, syntax=DeflatedExplicitVRLittleEndian), HU),
+    "dicom rle": ("a.dcm", lambda p: dicom(p, syntax=RLELossless), HU),
+    "dicom jpeg 2000": ("a.dcm", lambda p: dicom(p, SMOOTH, syntax=JPEG2000Lossless), SMOOTH),
+    "dicom white is low": (
+        "a.dcm",
+        lambda p: dicom(
+            p, GREY16 // 16, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11, Modality="CR"
+        ),
+        4095 - (GREY16 // 16).astype(int),
+    ),
+    "dicom white is low, hu": ("a.dcm", lambda p: dicom(p, PhotometricInterpretation="MONOCHROME1"), HU),
+    "nii": ("a.nii", lambda p: nifti(p, STACK), STACK),
+    "nii.gz": ("a.nii.gz", lambda p: nifti(p, STACK), STACK),
+    "nii of one slice": ("a.nii.gz", lambda p: sitk.WriteImage(sitk.GetImageFromArray(HU), str(p)), HU),
+}
+for dtype in (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32, np.float64):
+    values = (HU.astype(np.float64) * 7 / 3).astype(dtype) if np.dtype(dtype).kind != "u" else GREY16.astype(dtype)
+    for deflate in (False, True):
+        EXACT[f"tif {np.dtype(dtype)}{' deflate' if deflate else ''}"] = (
+            "a.tif",
+            lambda p, values=values, deflate=deflate: tiff(p, values, deflate),  # type: ignore[misc]
+            values,
+        )
+
+
+@pytest.fixture(params=EXACT)
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, NDArray[np.float32]]:
+    name, write, values = EXACT[request.param]
+    if "uint32" in request.param and int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("OpenCV reads uint32 from version 5 on, earlier ones refuse it")
+    write(tmp_path / name)
+    return tmp_path / name, np.array(values, dtype=np.float32, ndmin=3)
+
+
+def test_every_suffix_is_tried() -> None:
+    tried = {name.lower() for name, _, _ in EXACT.values()}
+    same_reader = {".jpg", ".jpeg", ".dicom", ".ima"}  # JPEG is not exact and has its own test
+    assert {suffix for suffix in SUFFIXES if f"a{suffix}" not in tried} == same_reader
+
+
+def test_values_are_exact(sample: tuple[Path, NDArray[np.float32]]) -> None:
+    path, values = sample
+    assert is_image(path)
+    stack = read_stack(path)
+    assert stack.dtype == np.float32
+    np.testing.assert_array_equal(stack, values)
+
+
+def test_names_are_taken_literally(sample: tuple[Path, NDArray[np.float32]]) -> None:
+    path, values = sample
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    odd = path.with_name(f"ä ß[1]{{2}} (3),x=4 100%~#'{suffix}")
+    path.rename(odd)
+    np.testing.assert_array_equal(read_stack(odd), values)
+
+
+def test_cut_off_files_are_refused_in_one_sentence_and_silence(
+    sample: tuple[Path, NDArray[np.float32]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, values = sample
+    whole = path.read_bytes()
+    for share in (0.02, 0.3, 0.6, 0.9, 0.99):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with suppress(UserError):  # the last cuts of some kinds fall behind the last pixel
+            np.testing.assert_array_equal(read_stack(path), values)
+            assert share >= 0.9
+            continue
+        with pytest.raises(UserError) as caught:
+            read_stack(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("content", [b"", b"\0", b"no image at all" * 99, b"\x93NUMPY\1", b"II*\0\xff\xff\xff\x7f"])
+def test_nonsense_is_refused(suffix: str, content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\..*: .* again"):
+        read_stack(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_jpeg_is_near(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    for mode in ("L", "RGB"):
+        Image.fromarray(smooth).convert(mode).save(tmp_path / "a.jpg", quality=95)
+        assert np.abs(read_stack(tmp_path / "a.jpg")[0] - smooth).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS", "RPI", "SLP", "PIR", "ASL"])
+def test_volumes_are_turned_to_axial_slices(orientation: str, tmp_path: Path) -> None:
+    nifti(tmp_path / "scan.nii.gz", STACK, orientation)
+    np.testing.assert_array_equal(read_stack(tmp_path / "scan.nii.gz"), STACK)
+
+
+COLOUR = np.dstack([GREY8, GREY8, 255 - GREY8])
+REFUSED: dict[str, tuple[str, Write, str]] = {
+    "missing": ("a.png", str, "No such file"),
+    "folder": ("a.png", lambda p: p.mkdir(), "directory"),
+    "other kind": ("a.txt", lambda p: p.write_text("x"), "no image"),
+    "directory file": ("DICOMDIR", dicom, "no image"),
+    "not utf-8": (
+        "\udcff.nii.gz",
+        lambda p: nifti(p.with_name("b.nii.gz"), STACK) or p.with_name("b.nii.gz").rename(p),
+        "rename",
+    ),
+    "png in colour": ("a.png", pillow(COLOUR), "colour"),
+    "jpeg in colour": ("a.jpg", pillow(COLOUR), "colour"),
+    "jpeg cmyk": ("a.jpg", pillow(COLOUR, "CMYK"), "colour"),
+    "bmp in colour": ("a.bmp", pillow(COLOUR), "colour"),
+    "tif in colour": ("a.tif", pillow(COLOUR), "colour"),
+    "png colour palette": ("a.png", lambda p: palette(GREY8 % 2, (0, 0, 0), (255, 0, 0)).save(p), "colour"),
+    "dicom in colour": ("a.dcm", lambda p: dicom(p, PhotometricInterpretation="RGB", SamplesPerPixel=3), "colour"),
+    "png see-through": ("a.png", lambda p: Image.fromarray(np.dstack([GREY8, GREY8]), "LA").save(p), "transparent"),
+    "tif pages": ("a.tif", pillow(GREY8, save_all=True, append_images=[Image.fromarray(GREY8)]), "more than one"),
+    "dicom frames": ("a.dcm", lambda p: dicom(p, STACK, NumberOfFrames=5), "more than one"),
+    "dicom without pixels": ("a.dcm", lambda p: dicom(p, np.empty(0)), "without a picture"),
+    "nii of two volumes": (
+        "a.nii",
+        lambda p: sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(STACK)] * 2), str(p)),
+        "single volume",
+    ),
+    "nii vectors": ("a.nii", lambda p: sitk.WriteImage(sitk.GetImageFromArray(STACK, isVector=True), str(p)), "single"),
+    "tif white is zero": ("a.tif", lambda p: tiff(p, GREY16, photometric=0), "white"),
+    "npy channels last": ("a.npy", lambda p: np.save(p, COLOUR), "channels last"),
+    "npy one number": ("a.npy", lambda p: np.save(p, np.float32(1)), "one array"),
+    "npy text": ("a.npy", lambda p: np.save(p, np.array([["a", "b"]])), "grey values"),
+    "npy objects": ("a.npy", lambda p: np.save(p, np.array([[{}]])), "damaged"),
+    "npy nothing": ("a.npy", lambda p: np.save(p, np.empty((0, 5))), "damaged"),
+    "npy not finite": ("a.npy", lambda p: np.save(p, np.where(HU < 0, np.nan, HU)), "not finite"),
+    "npy beyond float32": ("a.npy", lambda p: np.save(p, np.full((3, 3), 1e300)), "9 values that are not finite"),
+    "tif not finite": ("a.tif", lambda p: tiff(p, np.full((3, 3), np.inf, np.float32)), "9 values that are not finite"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_grey_slice_is_refused(case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    name, write, says = REFUSED[case]
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=says) as caught:
+        read_stack(tmp_path / name)
+    assert name in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def _png_of(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_sizes_are_checked_before_anything_is_decoded(tmp_path: Path) -> None:
+    for side in (10_000, 12_000, 60_000):  # Pillow is silent, warns, raises; the first is small enough, but cut off
+        (tmp_path / f"{side}.png").write_bytes(_png_of(side, side))
+    tiff(tmp_path / "a.tif", GREY8)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    for tag in (256, 257):
+        at = data.index(struct.pack("<HH", tag, 4), 8 + GREY8.size)
+        struct.pack_into("<I", data, at + 8, 60_000)
+    (tmp_path / "a.tif").write_bytes(data)
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\1\0v\0{'descr':'|u1','fortran_order':False,'shape':(60000,60000)}".ljust(128)
+    )
+    nifti(tmp_path / "a.nii", STACK)
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<3h", data, 42, 30_000, 30_000, 30_000)
+    (tmp_path / "a.nii").write_bytes(data)
+    dicom(tmp_path / "a.dcm", Rows=60_000, Columns=60_000)
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError):
+            read_stack(path)
+
+
+def test_a_file_without_suffix_is_dicom_only_with_dicoms_mark(tmp_path: Path) -> None:
+    dicom(tmp_path / "IM1")
+    (tmp_path / "README").write_text("no image " * 99)
+    (tmp_path / "short").write_bytes(b"x")
+    assert [is_image(tmp_path / name) for name in ("IM1", "README", "short", "missing")] == [True, False, False, False]
+    with pytest.raises(UserError, match="no image"):
+        read_stack(tmp_path / "README")
+
+
+def test_library_warnings_stay_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dicom(tmp_path / "a.dcm")
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.PixelData += b"trailing bytes that pydicom warns of "
+    dataset.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.dcm")[0], HU)
+    assert caplog.records == []
+
+
+# Masks
+
+
+def labels_of(path: Path, pixels: NDArray[Any], **options: Any) -> NDArray[np.uint8]:
+    np.save(path / "mask.npy", pixels)
+    labels = read_labels(path / "mask.npy", **options)
+    assert labels.dtype == np.uint8
+    assert labels.ndim == 3
+    return labels[0]
+
+
+@pytest.mark.parametrize("low_high", [(0, 1), (0, 255), (0, 65535), (-1, 0), (1, 2), (0.0, 0.5)])
+def test_the_higher_of_two_values_is_lung(low_high: tuple[float, float], tmp_path: Path) -> None:
+    np.testing.assert_array_equal(labels_of(tmp_path, np.where(DISC, low_high[1], low_high[0])), DISC)
+
+
+@pytest.mark.parametrize(("value", "lung"), [(0, 0), (1, 1), (255, 1)])
+def test_a_mask_of_one_value_is_empty_or_full(value: int, lung: int, tmp_path: Path) -> None:
+    assert (labels_of(tmp_path, np.full((8, 8), value)) == lung).all()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pillow(DISC * np.uint8(255)),
+        pillow(DISC.astype(bool)),
+        pillow(DISC * np.uint8(255), "RGB"),
+        lambda path: palette(DISC, (0, 0, 0), (255, 0, 0)).save(path),
+        lambda path: palette(1 - DISC, (200, 200, 200), (10, 10, 10)).save(path),
+    ],
+    ids=["grey", "1 bit", "equal channels", "palette of colours: indices", "palette of greys: greys"],
+)
+def test_every_kind_of_picture_can_be_a_mask(write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "mask.png")[0], DISC)
+
+
+def test_named_values_are_lung_and_ignored_ones_are_left_out(tmp_path: Path) -> None:
+    classes = RNG.integers(0, 5, (16, 16))
+    labels = labels_of(tmp_path, classes, lung_values=[1, 2], ignore_values=[4])
+    np.testing.assert_array_equal(labels == 1, (classes == 1) | (classes == 2))
+    np.testing.assert_array_equal(labels == 255, classes == 4)
+    # Without names the rule of two values sees only what is not ignored.
+    np.testing.assert_array_equal(labels_of(tmp_path, np.minimum(classes, 2), ignore_values=[2]) == 1, classes == 1)
+    assert (labels_of(tmp_path, np.full((4, 4), 9), ignore_values=[9]) == 255).all()
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
+def test_grey_edges_are_cut_at_half_range_with_a_warning(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fine = cv2.circle(np.zeros((2048, 2048), np.uint8), (1000, 1050), 700, 255, -1)
+    soft = cv2.resize(fine, (256, 256), interpolation=cv2.INTER_AREA)
+    Image.fromarray(soft).save(tmp_path / name)
+    with caplog.at_level(logging.WARNING, logger="lungseg"):
+        labels = read_labels(tmp_path / name)[0]
+    assert (labels != (soft >= 127.5)).mean() < 0.002
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(tmp_path / name) in caplog.text
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        RNG.integers(0, 256, (64, 64)),
+        np.where(DISC, 1, 0) + np.eye(64, dtype=int) * (DISC == 1),  # 0, 1 and a little 2: classes, not edges
+        np.where(np.eye(64), 255, DISC),  # 1 is near 0 here, but is it background?
+        np.where(DISC, 0.5, np.eye(64)),
+    ],
+    ids=["a picture", "few pixels of a third class", "0, 1, 255", "fractions"],
+)
+def test_more_values_are_refused_with_the_remedy(pixels: NDArray[Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mask\.npy .*values \(0, .*data\.mask_values=\[\.\.\.\]"):
+        labels_of(tmp_path, pixels)
+
+
+def test_a_volume_knows_no_jpeg_noise(tmp_path: Path) -> None:
+    organs = np.zeros((4, 32, 32), dtype=np.uint8)
+    organs[:, 4:20, 4:20], organs[:, 20, 20], organs[:, 21, 21], organs[:, 22, 22] = 10, 90, 100, 117
+    nifti(tmp_path / "organs.nii.gz", organs)
+    with pytest.raises(UserError, match="holds 5 values"):
+        read_labels(tmp_path / "organs.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "organs.nii.gz", lung_values=[10]), organs == 10)
