@@ -7,22 +7,23 @@ that stands in the file.
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lungseg.errors import UserError
 from lungseg.files import written_whole
+from lungseg.nets.blocks import EncoderDecoder
 from lungseg.nets.resunet import ResUNet
 from lungseg.nets.unet import UNet
 from lungseg.preprocess import Preprocess
 
 FORMAT = "lungseg-1"
-NETS: dict[str, type[nn.Module]] = {"ResUNet": ResUNet, "UNet": UNet}
+NETS: dict[str, Callable[..., EncoderDecoder]] = {"ResUNet": ResUNet, "UNet": UNet}
 CLASSES = ("lung",)
 
 
@@ -42,7 +43,7 @@ class Checkpoint:
     classes: tuple[str, ...] = CLASSES
     metrics: Mapping[str, float] | None = None
 
-    def build(self) -> nn.Module:
+    def build(self) -> EncoderDecoder:
         """The network with its weights, in evaluation mode.
 
         Raises:
@@ -56,7 +57,7 @@ class Checkpoint:
         return net.eval()
 
 
-def build_net(config: Mapping[str, Any]) -> nn.Module:
+def build_net(config: Mapping[str, Any]) -> EncoderDecoder:
     """A network from ``{"class": name, **arguments}``; only the classes in ``NETS`` are ever built."""
     name = config.get("class")
     if not isinstance(name, str) or name not in NETS:
@@ -97,13 +98,9 @@ def load(path: str | Path) -> Checkpoint:
             f"{path} is refused: it is no lungseg checkpoint, or holds objects that could run code; train one with lungseg train."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); the file may be damaged."
-        ) from error
+        raise UserError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); the file may be damaged.") from error
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
-        raise UserError(
-            f"{path} is a training state for ckpt_path=...; to predict, take best.ckpt from the same folder."
-        )
+        raise UserError(f"{path} is a training state for ckpt_path=...; to predict, take best.ckpt from the same folder.")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a lungseg checkpoint ({FORMAT}); give the best.ckpt of a training run.")
     try:
@@ -115,9 +112,7 @@ def load(path: str | Path) -> Checkpoint:
             metrics=dict(content["metrics"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is a damaged checkpoint: {type(error).__name__} in {error}; train it again."
-        ) from error
+        raise UserError(f"{path} is a damaged checkpoint: {type(error).__name__} in {error}; train it again.") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -4,9 +4,10 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lungseg.errors import UserError
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
 # Values of these keys are taken as they are typed: paths and patterns hold spaces, commas, brackets and equals signs, all of which
 # mean something to Hydra.
-LITERAL_KEYS = ("data.root", "data.manifest", "data.patient_regex", "init_ckpt", "ckpt_path", "hydra.run.dir", "hydra.sweep.dir")
+LITERAL_KEYS = (
+    "data.root",
+    "data.manifest",
+    "data.patient_regex",
+    "init_ckpt",
+    "ckpt_path",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 
 
 def config_folder() -> Path:
@@ -41,6 +50,8 @@ def quoted(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or key not in LITERAL_KEYS or value[:1] in ("'", '"') or value in ("", "null"):
         return override
+    if value.startswith("~") and key != "data.patient_regex":
+        value = str(Path(value).expanduser())
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # a quote, and the backslashes before it
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"{key}='{escaped}'"
@@ -64,24 +75,64 @@ def build(section: Mapping[str, Any], where: str) -> Any:
 
 
 def call(factory: Any, arguments: Mapping[str, Any], where: str) -> Any:
-    """``factory(**arguments)``, with a sentence for a key that its signature does not know."""
-    check_keys(factory, arguments, where)
-    try:
-        return factory(**arguments)
-    except TypeError as error:
-        raise UserError(f"{where} has a value of the wrong type: {error}.") from error
+    """``factory(**arguments)``, with a sentence for a key or a value that its signature does not allow."""
+    check(factory, arguments, where)
+    return factory(**arguments)
 
 
-def check_keys(factory: Any, arguments: Mapping[str, Any], where: str) -> None:
-    """Refuses keys that are not in a signature, and values still to be given."""
+def check(factory: Any, arguments: Mapping[str, Any], where: str) -> None:
+    """Refuses keys that are not in a signature, values that are not of its types, and values still to be given."""
     known = list(inspect.signature(factory).parameters)
+    kinds = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     for key, value in arguments.items():
+        name = f"{where}.{key}" if where else key
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {where}.{near[0]}?" if near else f"known are {', '.join(known)}."
-            raise UserError(f"{where}.{key} is unknown: {hint}")
+            raise UserError(f"{name} is unknown: {nearest(key, known, where)}")
         if value == "???":
-            raise UserError(f"{where}.{key} is needed: add {where}.{key}=... to the command.")
+            raise UserError(f"{name} is needed: add {name}=... to the command.")
+        if not _fits(value, kinds[key]):
+            raise UserError(f"{name}={'null' if value is None else value} must be {_spoken(kinds[key])}.")
+
+
+def nearest(key: str, known: Sequence[str], where: str) -> str:
+    """What somebody who typed a wrong key may have meant."""
+    known = [name for name in known if not name.startswith("_")]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {f'{where}.' if where else ''}{near[0]}?" if near else f"known are {', '.join(known)}."
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value from YAML may be handed to a parameter annotated so; a list may be a tuple."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple and Ellipsis not in inner:
+        return isinstance(value, list) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if isinstance(value, bool):  # which Python takes for a number
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else origin or kind)
+
+
+def _spoken(kind: Any) -> str:
+    """An annotation in words."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        words = list(dict.fromkeys(_spoken(one) for one in inner))
+        return f"{', '.join(words[:-1])} or {words[-1]}"
+    if origin is Literal:
+        return ", ".join(str(one) for one in inner)
+    if origin is tuple and Ellipsis not in inner:
+        return f"a list of {len(inner)}, each {_spoken(inner[0])}"
+    if origin in (tuple, list, Sequence):
+        return f"a list, each {_spoken(inner[0])}"
+    words_of = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+    return words_of.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def job(config: Mapping[str, Any], command: str) -> "Job":
@@ -102,9 +153,13 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     if name not in NETS:
         raise UserError(f"model._target_ must name one of {', '.join(NETS)}.")
     net = {key: value for key, value in config["model"].items() if key != "_target_"}
-    check_keys(NETS[name], net, "model")
+    check(NETS[name], net, "model")
+    if (net.get("in_channels", 1), net.get("out_channels", 1)) != (1, 1):
+        raise UserError("model.in_channels and model.out_channels must be 1: slices are grey, and lung is the one class.")
     build_net({"class": name, **net})  # says now what is wrong with it
-    check_keys(pl.Trainer, config["trainer"], "trainer")
+    trainer = config["trainer"]
+    check(pl.Trainer, {key: value for key, value in trainer.items() if (key, value) != ("precision", "auto")}, "trainer")
+    check(Job, {key: config[key] for key in ("seed", "early_stopping")}, "")
     return Job(
         source=build(config["data"], "data"),
         net={"class": name, **net},
@@ -113,9 +168,9 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         preprocess=call(Preprocess, config["preprocess"], "preprocess"),
         loader=call(Loader, config["loader"], "loader"),
         optimization=call(Optimization, config["optimization"], "optimization"),
-        trainer=config["trainer"],
+        trainer=trainer,
         logger=tuple(config["logger"]["names"]),
-        seed=int(config["seed"]),
+        seed=config["seed"],
         early_stopping=config["early_stopping"],
         init_ckpt=_path(config["init_ckpt"]),
         ckpt_path=_path(config["ckpt_path"]),

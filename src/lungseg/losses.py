@@ -141,9 +141,7 @@ class FocalDice(ImageLoss):
         UserError: a weight is negative, both are zero, ``gamma`` is negative, or ``smooth`` is not above zero.
     """
 
-    def __init__(
-        self, gamma: float = 2.0, focal_weight: float = 1.0, dice_weight: float = 1.0, smooth: float = 1.0
-    ) -> None:
+    def __init__(self, gamma: float = 2.0, focal_weight: float = 1.0, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
         super().__init__()
         check_weights(focal_weight=focal_weight, dice_weight=dice_weight)
         self.focal_weight, self.dice_weight = focal_weight, dice_weight

@@ -4,6 +4,7 @@ Two steps, each used by both sides: ``to_grid`` (geometry) and ``normalise`` (gr
 augmentation; prediction puts nothing. ``from_grid`` takes logits back to the slice's own grid, before any threshold.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 
-BACKGROUND, LUNG, IGNORE = 0, 1, 255  # values of a label array: what every reader gives and every loss and metric expects
+BACKGROUND, LUNG, IGNORE = (
+    0,
+    1,
+    255,
+)  # values of a label array: what every reader gives and every loss and metric expects
 
 NORMALISATIONS = ("percentile", "window")
 LOWEST_HU = -1024.0  # 12-bit CT holds nothing lower; what is lower marks pixels outside the scanner's field of view
@@ -34,7 +39,7 @@ class Preprocess:
         UserError: a value is out of range.
     """
 
-    size: int = 256
+    size: int = 192
     normalisation: str = "percentile"
     percentiles: tuple[float, float] = (0.5, 99.5)
     window_hu: tuple[float, float] = (-1000.0, 400.0)
@@ -48,7 +53,7 @@ class Preprocess:
             raise UserError(f"preprocess.normalisation={self.normalisation} is unknown: use one of {', '.join(NORMALISATIONS)}.")
         if len(self.percentiles) != 2 or not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise UserError(f"preprocess.percentiles={list(self.percentiles)} must be two rising numbers from 0 to 100.")
-        if len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
+        if len(self.window_hu) != 2 or not -math.inf < self.window_hu[0] < self.window_hu[1] < math.inf:
             raise UserError(f"preprocess.window_hu={list(self.window_hu)} must be two rising numbers in HU.")
 
     def state(self) -> dict[str, Any]:
@@ -83,7 +88,7 @@ class Preprocess:
     def normalise(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Grey values (H, W) to 0..1; a constant slice gives zeros. With ``percentile`` any rising affine change drops out."""
         low, high = self._low_high(image)
-        if high <= low:
+        if high - low <= 1e-6 * max(abs(low), abs(high)):  # resampling makes such differences in a constant slice
             return np.zeros(image.shape, dtype=np.float32)
         scaled = (np.asarray(image, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
         return np.clip(scaled, 0.0, 1.0, out=scaled)

@@ -14,7 +14,7 @@ import yaml
 from torch.utils.data import DataLoader, Dataset
 
 from lungseg.data.augment import Augmentation
-from lungseg.preprocess import BACKGROUND, IGNORE, LUNG, Preprocess
+from lungseg.preprocess import Preprocess
 
 FOLDER = Path(__file__).parents[2] / "configs" / "augmentation"
 PRESETS = sorted(FOLDER.glob("*.yaml"))
@@ -30,14 +30,18 @@ def preset(path: Path) -> Augmentation:
 
 
 def thorax(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A body with two lungs in HU (SIDE, SIDE) and its labels, with a patch to ignore inside the left lung."""
+    """A body with two lungs in HU (SIDE, SIDE) and its target (SIDE, SIDE, 2), a patch to ignore in the lung at the left."""
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     body = (x / 0.9) ** 2 + (y / 0.7) ** 2 < 1
     lung = ((np.abs(x) - 0.42) / 0.28) ** 2 + (y / 0.45) ** 2 < 1
     image = np.where(body, np.where(lung, -850.0, 40.0), -1000.0)
     image += np.random.default_rng(seed).normal(0, 20, image.shape)
-    labels = np.where(lung & (x < -0.4) & (np.abs(y) < 0.2), IGNORE, lung).astype(np.uint8)
-    return image.astype(np.float32), labels
+    ignored = lung & (x < -0.4) & (np.abs(y) < 0.2)
+    return image.astype(np.float32), shares(lung & ~ignored, ignored)
+
+
+def shares(lung: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    return np.stack([lung, ignored], axis=-1).astype(np.uint8) * np.uint8(255)
 
 
 def slices() -> dict[str, np.ndarray]:
@@ -69,10 +73,10 @@ def test_every_key_can_be_overridden_and_says_what_it_does(path):
 @pytest.mark.parametrize("kind", slices())
 @pytest.mark.parametrize("preprocess", [PREPROCESS, WINDOW], ids=lambda p: p.normalisation)
 def test_output_is_network_input(augmentation, preprocess, kind):
-    labels = thorax()[1]
+    target = thorax()[1]
     for sample in range(20):
-        image, out = augmentation(slices()[kind], labels, preprocess, (0, 0, sample))
-        assert image.shape == out.shape == (SIDE, SIDE)
+        image, out = augmentation(slices()[kind], target, preprocess, (0, 0, sample))
+        assert (image.shape, out.shape) == ((SIDE, SIDE), (SIDE, SIDE, 2))
         assert (image.dtype, out.dtype) == (np.float32, np.uint8)
         assert np.isfinite(image).all()
         assert image.min() >= 0
@@ -80,63 +84,69 @@ def test_output_is_network_input(augmentation, preprocess, kind):
         assert kind == "constant" or preprocess is WINDOW or image.max() - image.min() > 0.99  # something is to be seen
 
 
-def test_labels_keep_their_values_and_ignored_pixels_move_along(augmentation):
-    image, labels = thorax()
-    patch = (labels == IGNORE).sum()
+def test_shares_mix_at_edges_only_and_ignored_pixels_move_along(augmentation):
+    image, target = thorax()
+    patch = target[..., 1].sum(dtype=int)
     for sample in range(40):
-        out = augmentation(image, labels, PREPROCESS, (1, 0, sample))[1]
-        assert set(np.unique(out)) <= {BACKGROUND, LUNG, IGNORE}
-        assert 0.25 < (out == IGNORE).sum() / patch < 4  # zoomed at most, never mixed with its neighbours
+        out = augmentation(image, target, PREPROCESS, (1, 0, sample))[1]
+        assert out.sum(axis=-1, dtype=int).max() <= 256  # lung and ignored share a pixel; 1 for rounding
+        assert 0.25 < out[..., 1].sum(dtype=int) / patch < 4  # zoomed at most
+        # A zoomed edge is up to three pixels wide; the picture's own border, where the fill comes in, is one too.
+        edges = cv2.morphologyEx((out >= 128).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((7, 7), np.uint8))
+        inner = ~edges.any(axis=-1)[1:-1, 1:-1]
+        assert np.isin(out[1:-1, 1:-1][inner], (0, 255)).all()
 
 
 def test_the_lung_edge_stays_visible(augmentation):
-    """The labels still fit the picture, and the drawn window leaves lung and body apart."""
-    image, labels = thorax()
-    body = cv2.dilate((labels > 0).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    labels[body & (labels == 0)] = 2  # a rim of body round the lungs, to be followed too
+    """The target still fits the picture, and the drawn window leaves lung and body apart."""
+    image, target = thorax()
+    lung = target.any(axis=-1)
+    rim = cv2.dilate(lung.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    target = shares(lung, rim & ~lung)  # the body round the lungs in place of the ignored, to be followed too
     for sample in range(40):
-        seen, out = augmentation(image, labels, PREPROCESS, (2, 0, sample))
-        if (out == 2).sum() > 50 and (out == LUNG).sum() > 50:
-            assert np.median(seen[out == 2]) > np.median(seen[out == LUNG]) + 0.15
+        seen, out = augmentation(image, target, PREPROCESS, (2, 0, sample))
+        inside, outside = seen[out[..., 0] == 255], seen[out[..., 1] == 255]
+        if min(len(inside), len(outside)) > 50:
+            assert np.median(outside) > np.median(inside) + 0.15
 
 
 def test_same_seed_same_bytes_whatever_was_drawn_before(augmentation):
-    image, labels = thorax()
-    forwards = [augmentation(image, labels, PREPROCESS, (3, 0, i)) for i in range(8)]
-    augmentation(image, labels, WINDOW, (9, 9, 9))
+    image, target = thorax()
+    forwards = [augmentation(image, target, PREPROCESS, (3, 0, i)) for i in range(8)]
+    augmentation(image, target, WINDOW, (9, 9, 9))
     again = pickle.loads(pickle.dumps(augmentation))
-    backwards = [again(image, labels, PREPROCESS, (3, 0, i)) for i in reversed(range(8))][::-1]
-    for (image_a, labels_a), (image_b, labels_b) in zip(forwards, backwards, strict=True):
+    backwards = [again(image, target, PREPROCESS, (3, 0, i)) for i in reversed(range(8))][::-1]
+    for (image_a, target_a), (image_b, target_b) in zip(forwards, backwards, strict=True):
         assert image_a.tobytes() == image_b.tobytes()
-        assert labels_a.tobytes() == labels_b.tobytes()
+        assert target_a.tobytes() == target_b.tobytes()
 
 
 def test_epochs_and_samples_differ(augmentation):
-    image, labels = thorax()
-    drawn = [augmentation(image, labels, PREPROCESS, (0, e, i))[0].tobytes() for e in range(3) for i in range(8)]
+    image, target = thorax()
+    drawn = [augmentation(image, target, PREPROCESS, (0, e, i))[0].tobytes() for e in range(3) for i in range(8)]
     assert len(set(drawn)) == (1 if augmentation == Augmentation() else len(drawn))
 
 
 def test_the_input_is_left_alone(augmentation):
     """A cache gives read-only arrays, and what comes out must not be a window on them, even where nothing moved."""
-    image, labels = thorax()
-    before = image.copy(), labels.copy()
-    image.flags.writeable = labels.flags.writeable = False
+    image, target = thorax()
+    before = image.copy(), target.copy()
+    image.flags.writeable = target.flags.writeable = False
     for chosen in (augmentation, Augmentation(blur=1), Augmentation(flip_horizontal=1)):
-        out = chosen(image, labels, PREPROCESS, (4, 0, 0))
+        out = chosen(image, target, PREPROCESS, (4, 0, 0))
         assert all(a.flags.writeable and a.flags.c_contiguous for a in out)
-        assert not any(np.shares_memory(a, b) for a in out for b in (image, labels))
+        assert not any(np.shares_memory(a, b) for a in out for b in (image, target))
     np.testing.assert_array_equal(image, before[0])
-    np.testing.assert_array_equal(labels, before[1])
+    np.testing.assert_array_equal(target, before[1])
 
 
 def test_none_is_exactly_what_prediction_does():
     augmentation = preset(FOLDER / "none.yaml")
     for preprocess in (PREPROCESS, WINDOW):
         for image in slices().values():
-            out, labels = augmentation(image, thorax()[1], preprocess, (0, 0, 0))
+            out, target = augmentation(image, thorax()[1], preprocess, (0, 0, 0))
             np.testing.assert_array_equal(out, preprocess.normalise(image))
-            np.testing.assert_array_equal(labels, thorax()[1])
+            np.testing.assert_array_equal(target, thorax()[1])
 
 
 class Slices(Dataset):
@@ -150,8 +160,8 @@ class Slices(Dataset):
         return 9
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        image, labels = self.augmentation(*thorax(index), PREPROCESS, (7, int(self.epoch), index))
-        return torch.from_numpy(image), torch.from_numpy(labels)
+        image, target = self.augmentation(*thorax(index), PREPROCESS, (7, int(self.epoch), index))
+        return torch.from_numpy(image), torch.from_numpy(target)
 
 
 def two_epochs(augmentation: Augmentation, workers: int, persistent: bool = False) -> torch.Tensor:
@@ -166,9 +176,9 @@ def two_epochs(augmentation: Augmentation, workers: int, persistent: bool = Fals
     epochs = []
     for epoch in range(2):
         dataset.epoch.fill_(epoch)
-        batches = [torch.stack([image, labels.float()], dim=1) for image, labels in loader]
+        batches = [torch.cat([image[..., None], target.float()], dim=-1) for image, target in loader]
         epochs.append(torch.cat(batches))
-    return torch.stack(epochs)  # (2 epochs, 9 samples, image and labels, SIDE, SIDE)
+    return torch.stack(epochs)  # (2 epochs, 9 samples, SIDE, SIDE, image and two shares)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -188,10 +198,10 @@ sys.addaudithook(lambda event, args: asked.append(event) if event.startswith("so
 import numpy as np
 from lungseg.data.augment import Augmentation
 from lungseg.preprocess import Preprocess
-image, labels = np.eye(16, dtype=np.float32), np.zeros((16, 16), np.uint8)
-Augmentation()(image, labels, Preprocess(16), (0, 0, 0))
+image, target = np.eye(16, dtype=np.float32), np.zeros((16, 16, 2), np.uint8)
+Augmentation()(image, target, Preprocess(16), (0, 0, 0))
 assert "albumentations" not in sys.modules, "imported before it is needed"
-Augmentation(flip_horizontal=1)(image, labels, Preprocess(16), (0, 0, 0))
+Augmentation(flip_horizontal=1)(image, target, Preprocess(16), (0, 0, 0))
 assert "albumentations" in sys.modules
 assert not asked, asked
 """

@@ -255,7 +255,7 @@ REFUSED: dict[str, tuple[str, Write, str]] = {
     "npy one number": ("a.npy", lambda p: np.save(p, np.float32(1)), "one array"),
     "npy text": ("a.npy", lambda p: np.save(p, np.array([["a", "b"]])), "grey values"),
     "npy objects": ("a.npy", lambda p: np.save(p, np.array([[{}]])), "damaged"),
-    "npy nothing": ("a.npy", lambda p: np.save(p, np.empty((0, 5))), "damaged"),
+    "npy nothing": ("a.npy", lambda p: np.save(p, np.empty((0, 5))), "no grey values"),
     "npy not finite": ("a.npy", lambda p: np.save(p, np.where(HU < 0, np.nan, HU)), "not finite"),
     "npy beyond float32": ("a.npy", lambda p: np.save(p, np.full((3, 3), 1e300)), "9 values that are not finite"),
     "tif not finite": ("a.tif", lambda p: tiff(p, np.full((3, 3), np.inf, np.float32)), "9 values that are not finite"),

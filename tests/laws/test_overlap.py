@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lungseg.errors import UserError
-from lungseg.metrics.overlap import DEFINITIONS, Overlap, OverlapPerImage, overlap, summarise
+from lungseg.metrics.definitions import DEFINITIONS
+from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap, summarise
 
 IGNORE = 255
 

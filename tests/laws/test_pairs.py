@@ -1,4 +1,4 @@
-"""Laws of pairing: every image gets its own mask whatever the two are called like, or the user hears of all that is amiss."""
+"""Laws of pairing: every image gets its own mask whatever their types, or the user hears of all that is amiss."""
 
 import tempfile
 import unicodedata
@@ -13,7 +13,7 @@ from lungseg.imaging.pairs import MASK_SUFFIXES, Pair, common_stem, find_images,
 
 # Stems that no mark ends or begins, with the characters that path handling tends to trip over.
 STEMS = st.text(alphabet="abcABC09 äÉß[](),=%+-_.#'", min_size=1, max_size=8).map(lambda text: f"x{text}9")
-FOLDERS = st.sampled_from(["", "p1", "P 2/sub"])
+FOLDERS = st.sampled_from([".", "p1", "P 2/sub"])
 KINDS = st.sampled_from([".png", ".TIF", ".nii.gz", ".npy", ".jpg"])
 MARKS = st.sampled_from(["", *MASK_SUFFIXES])
 QUICK = settings(deadline=None, max_examples=40)

@@ -197,6 +197,11 @@ def _say_scores(summary: Mapping[str, float], output: Path) -> None:
     from lungseg.files import write_text
     from lungseg.log import log
 
-    log.info("  ".join(f"{key} {value:.4f}" if key in ("iou", "dice", "iou_pooled", "iou_worst") else f"{key} {value:.0f}" for key, value in summary.items()))
+    log.info(
+        "  ".join(
+            f"{key} {value:.4f}" if key in ("iou", "dice", "iou_pooled", "iou_worst") else f"{key} {value:.0f}"
+            for key, value in summary.items()
+        )
+    )
     finite = {key: None if math.isnan(value) else value for key, value in summary.items()}
     write_text(output / "metrics.json", json.dumps(finite, indent=1))

@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lungseg.commands.exits import REFUSED, exit_code
-from lungseg.config import config_folder, groups, job, quoted
+from lungseg.config import config_folder, groups, job, nearest, quoted
 from lungseg.errors import UserError
 from lungseg.files import write_text
 
@@ -44,17 +44,16 @@ def main(argv: Sequence[str]) -> int:
     return exit_code(lambda: _through_hydra(argv), "What was done is kept; repeat the command with ckpt_path=last to go on.")
 
 
-def run_rank(folder: Path) -> int:
+def run_rank(folder: Path, command: str) -> int:
     """One of several processes started by ``training.launch``: trains by the config that lies in the folder."""
 
     def work() -> int:
         from omegaconf import OmegaConf
 
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        assert isinstance(config, dict)
+        config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
         rank = int(os.environ["RANK"])
         try:
-            _train(config, folder, rank, int(os.environ["WORLD_SIZE"]))
+            _train(config, folder, command, rank, int(os.environ["WORLD_SIZE"]))
         except UserError as error:
             # Left for the process that started the ranks, which says it once; they would say it once each.
             (folder / "failure.txt").write_text(str(error), encoding="utf-8")
@@ -67,25 +66,29 @@ def run_rank(folder: Path) -> int:
 def _through_hydra(argv: Sequence[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
     from omegaconf import DictConfig, OmegaConf
 
     failures: list[UserError] = []
+    command = f"{_program()} {shlex.join(argv)}"
 
     def task(config: DictConfig) -> float | None:
         # An exception here would reach the user as Hydra's own, and an exit would end a whole sweep: kept until Hydra is done.
         try:
-            plain = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(plain, dict)
-            return _run(plain, Path(HydraConfig.get().runtime.output_dir))
+            plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+            return _run(plain, Path(HydraConfig.get().runtime.output_dir), command)
         except UserError as error:
             failures.append(error)
             return None
 
     task.__module__ = "lungseg.train"  # names the job "train"
-    typed, sys.argv = sys.argv, [sys.argv[0], *_resumed([quoted(override) for override in argv])]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
+    typed, sys.argv = sys.argv, [sys.argv[0], *(quoted(override) for override in _resumed(argv))]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
-    except SystemExit as stop:  # Hydra has said what was wrong with the command line
+    except HydraException as error:
+        raise UserError(_sentence(error)) from error
+    except SystemExit as stop:  # of its argument parser, which has said what was wrong
         return REFUSED if stop.code else 0
     finally:
         sys.argv = typed
@@ -94,7 +97,22 @@ def _through_hydra(argv: Sequence[str]) -> int:
     return REFUSED if failures else 0
 
 
-def _run(config: dict[str, Any], folder: Path) -> float | None:
+def _sentence(error: Exception) -> str:
+    """What Hydra could not compose: the wrong word and those that would do."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is unknown: {nearest(option, error.options, '')}"
+    cause = error.__cause__
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+        where, _, key = cause.full_key.rpartition(".")
+        return f"{cause.full_key} is unknown: {nearest(key, [str(known) for known in cause.parent_node or ()], where)}"
+    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))
+
+
+def _run(config: dict[str, Any], folder: Path, command: str) -> float | None:
     """One run in as many processes as it asks for; gives ``val/iou``, which a sweeper maximises."""
     from omegaconf import OmegaConf
 
@@ -104,64 +122,67 @@ def _run(config: dict[str, Any], folder: Path) -> float | None:
     write_text(folder / "config.yaml", text)
     ranks = rank_count(config["trainer"])
     if ranks == 1:
-        metrics = _train(config, folder, rank=0, ranks=1)
+        metrics = _train(config, folder, command, rank=0, ranks=1)
     else:
-        launch("lungseg.commands.train", folder, ranks)
+        launch("lungseg.commands.train", folder, command, ranks)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics.get("val/iou")
 
 
-def _train(config: Mapping[str, Any], folder: Path, rank: int, ranks: int) -> dict[str, float]:
+def _train(config: Mapping[str, Any], folder: Path, command: str, rank: int, ranks: int) -> dict[str, float]:
     from rich.console import Console
 
     from lungseg.log import messages
-    from lungseg.training.run import command_line, run
+    from lungseg.training.run import run
 
     console = Console(soft_wrap=True)
     first = rank == 0
     with messages(console if first else None, folder / "log.txt" if first else None):
-        metrics = run(job(config, command_line()), folder, console, rank, ranks)
+        metrics = run(job(config, command), folder, console, rank, ranks)
         if first:
-            console.print(_last_screen(folder, metrics), markup=False, highlight=False, soft_wrap=True)
+            console.print(_last_screen(folder, metrics, command), markup=False, highlight=False, soft_wrap=True)
     return metrics
 
 
-def _last_screen(folder: Path, metrics: Mapping[str, float]) -> str:
+def _last_screen(folder: Path, metrics: Mapping[str, float], command: str) -> str:
     shown = _from_here(folder)
+    predict = "python predict.py" if command.startswith("python train.py") else "lungseg predict"
     scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if key in metrics)
     return (
         f"\nDone in {metrics['seconds'] / 60:.1f} min.  {scores}\n"
         f"  best checkpoint  {shown / 'checkpoints' / 'best.ckpt'}  (epoch {metrics['epoch']:.0f})\n"
         f"  overlays         {shown / 'overlays'}\n"
         f"  curves           tensorboard --logdir {_shell(shown)}, or {shown / 'history.csv'}\n"
-        f"  predict with     python predict.py ckpt={_shell(shown / 'checkpoints' / 'best.ckpt')} input=FILE_OR_FOLDER output=masks"
+        f"  predict with     {predict} ckpt={_shell(shown / 'checkpoints' / 'best.ckpt')} input=FILE_OR_FOLDER output=masks"
     )
 
 
 def _help() -> str:
     from lungseg.metrics.definitions import DEFINITIONS
 
-    program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "lungseg train"
     listed = "\n".join(f"  {name:<13} {' | '.join(options)}" for name, options in groups().items())
-    return HELP.format(program=program, groups=listed, definitions=DEFINITIONS)
+    return HELP.format(program=_program(), groups=listed, definitions=DEFINITIONS)
 
 
-def _resumed(argv: list[str]) -> list[str]:
+def _program() -> str:
+    return "python train.py" if Path(sys.argv[0]).name == "train.py" else "lungseg train"
+
+
+def _resumed(argv: Sequence[str]) -> list[str]:
     """``ckpt_path=last`` as the newest training state, going on in its own folder."""
-    last = next((i for i, override in enumerate(argv) if override in ("ckpt_path=last", "ckpt_path='last'")), None)
-    if last is None:
-        return argv
-    chosen = next((override.partition("=")[2].strip("'\"") for override in argv if override.startswith("hydra.run.dir=")), None)
-    if chosen is not None:
-        state = Path(chosen) / "checkpoints" / "last.ckpt"
+    if "ckpt_path=last" not in argv:
+        return list(argv)
+    others = [override for override in argv if override != "ckpt_path=last"]
+    chosen = [override.partition("=")[2].strip("'\"") for override in others if override.startswith("hydra.run.dir=")]
+    if chosen:
+        state = Path(chosen[-1]).expanduser() / "checkpoints" / "last.ckpt"
         if not state.is_file():
             raise UserError(f"{state} is not there: nothing to go on from.")
-        return [*argv[:last], quoted(f"ckpt_path={state}"), *argv[last + 1 :]]
+        return [*others, f"ckpt_path={state}"]
     states = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     if not states:
         raise UserError("ckpt_path=last finds no checkpoints/last.ckpt below outputs/: nothing to go on from.")
-    folder = states[-1].parents[1]
-    return [*argv[:last], quoted(f"ckpt_path={states[-1]}"), quoted(f"hydra.run.dir={folder}"), *argv[last + 1 :]]
+    return [*others, f"ckpt_path={states[-1]}", f"hydra.run.dir={states[-1].parents[1]}"]
 
 
 def _from_here(path: Path) -> Path:
@@ -174,4 +195,4 @@ def _shell(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_rank(Path(sys.argv[1])))
+    sys.exit(run_rank(Path(sys.argv[1]), sys.argv[2]))

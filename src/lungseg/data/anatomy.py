@@ -25,7 +25,7 @@ MEDIASTINUM_MM = (
     (16, 20, 20, 18, 13, 22, 28, 42),
     (16, 20, 20, 18, 12, 22, 28, 42),
     (15, 17, 20, 18, 9, 22, 28, 42),
-    (11, 9, 24, 22, 8, 22, 28, 42),
+    (6, 4, 24, 22, 8, 22, 28, 42),
     (5, 0, 24, 30, 14, 22, 28, 42),
     (6, 1, 24, 25, 19, 22, 28, 40),
     (14, 18, 24, 23, 20, 22, 30, 50),
@@ -66,10 +66,12 @@ def cut(patient: Patient, plane: Plane, edge_mm: float) -> Anatomy:
     organs = [(organ.hu, hit) for organ in patient.mediastinum if (hit := plane.inside(organ)) is not None]
     airways = [(tube.hu, hit) for tube in patient.airways if (hit := plane.inside(tube)) is not None]
     middle = _mediastinum(patient, plane, [hit for _, hit in organs], [hit for _, hit in airways])
-    pleura = _smooth_minimum(wall, -middle, patient.rounding)
+    # Round beside the spine, sharp behind the sternum.
+    reach = np.float32(1) + np.float32(patient.rounding) * np.clip(0.4 + plane.y / np.float32(patient.depth), 0, 1)
+    pleura = _smooth_minimum(wall, -middle, reach)
     pleura = np.minimum(pleura, 0.5 * (np.float32(plane.z) - diaphragm))
     pleura = np.minimum(pleura, _apex(patient, plane, left))
-    pleura = gaussian(pleura, max(2.5 / plane.pixel_mm, 0.4))  # no organ has a corner
+    pleura = gaussian(pleura, max(1.8 / plane.pixel_mm, 0.4))  # no organ has a corner
     fluid = _effusion(patient, plane, wall, left)
     lung = np.minimum(pleura, -fluid)
 
@@ -103,10 +105,10 @@ def cut(patient: Patient, plane: Plane, edge_mm: float) -> Anatomy:
     return Anatomy(image, body, wall, lung, fluid, left)
 
 
-def _smooth_minimum(a: Floats, b: Floats, reach: float) -> Floats:
+def _smooth_minimum(a: Floats, b: Floats, reach: Floats) -> Floats:
     """The smaller of two distances, with the corner between them rounded (Quilez' polynomial minimum)."""
-    near = np.maximum(np.float32(reach) - np.abs(a - b), 0)
-    return np.asarray(np.minimum(a, b) - near * near * np.float32(0.25 / reach), dtype=np.float32)
+    near = np.maximum(reach - np.abs(a - b), 0)
+    return np.asarray(np.minimum(a, b) - 0.25 * near * near / reach, dtype=np.float32)
 
 
 def _paint_solid(image: Floats, plane: Plane, solid: Solid, edge_mm: float, within: Floats | None = None) -> None:
@@ -164,10 +166,11 @@ def _diaphragm(patient: Patient, plane: Plane, left: NDArray[np.bool_]) -> Float
     """Height z of the diaphragm over each pixel: a dome on each side, deepest behind and at the sides."""
     x, y = plane.x - _pick(left, patient.dome_x), plane.y - _pick(left, patient.dome_y)
     lateral = (x > 0) == left
+    medial = _pick(left, (-patient.dome_x[0], patient.dome_x[1]))
     reach_x = np.where(
         lateral,
-        _pick(left, (1.14 * (patient.width + patient.dome_x[0]), 1.14 * (patient.width - patient.dome_x[1]))),
-        _pick(left, (-2.2 * patient.dome_x[0], 2.2 * patient.dome_x[1])),
+        np.float32(1.14) * (np.float32(patient.width) - medial),
+        medial * (np.float32(2.2) - np.clip(y / np.float32(0.7 * patient.depth), 0, 1)),  # low beside the spine
     )
     reach_y = np.where(y > 0, np.float32(1.08 * patient.depth), np.float32(1.35 * patient.depth))
     q = np.minimum((x / reach_x) ** 2 + (y / reach_y) ** 2, 1)
@@ -177,7 +180,7 @@ def _diaphragm(patient: Patient, plane: Plane, left: NDArray[np.bool_]) -> Float
 
 def _apex(patient: Patient, plane: Plane, left: NDArray[np.bool_]) -> Floats:
     """Distance to the dome of the pleura over each lung."""
-    share_r, share_l = ((apex - plane.z) / (0.45 * patient.length) for apex in patient.apex)
+    share_r, share_l = ((apex - plane.z) / (0.32 * patient.length) for apex in patient.apex)
     # The dome's radius in this plane, as a share of its radius below; far outside above the apex.
     room = _pick(left, (share_r**0.5 if share_r > 0 else -9, share_l**0.5 if share_l > 0 else -9))
     reach_x, reach_y = np.float32(0.6 * patient.width), np.float32(0.9 * patient.depth)
@@ -216,9 +219,7 @@ def _effusion(patient: Patient, plane: Plane, wall: Floats, left: NDArray[np.boo
     return inside
 
 
-def _paint_ribs(
-    image: Floats, patient: Patient, plane: Plane, wall: Floats, index: NDArray[np.intp], edge_mm: float
-) -> None:
+def _paint_ribs(image: Floats, patient: Patient, plane: Plane, wall: Floats, index: NDArray[np.intp], edge_mm: float) -> None:
     """Ribs in the chest wall, which fall towards the front, so that a plane cuts each into an arc; the sternum."""
     pitch, drop = patient.length / 10.5, 0.42 * patient.length
     front = (1 - np.sin(THETA)) / 2

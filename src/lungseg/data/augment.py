@@ -165,7 +165,7 @@ def _build(a: Augmentation, preprocess: Preprocess) -> Any:
     class Place(A.Affine):  # type: ignore[misc]
         """An affine whose draws are ours: normal rotation, log-uniform zoom, an aspect, half turns; one resampling."""
 
-        def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
             rng, (height, width) = self.random_generator, params["shape"][:2]
             zoom = np.exp(rng.uniform(*np.log(a.scale)))
             stretch = np.exp(rng.uniform(-1, 1) * np.log(a.aspect) / 2)
@@ -183,7 +183,7 @@ def _build(a: Augmentation, preprocess: Preprocess) -> Any:
     class Bend(A.ElasticTransform):  # type: ignore[misc]
         """An elastic transform whose smooth field is drawn on 8 x 8 knots, far cheaper than smoothing a noise image."""
 
-        def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
             height, width = params["shape"][:2]
             knots = self.random_generator.normal(0, 0.012 * width, (2, 8, 8)).astype(np.float32)
             right, down = (cv2.resize(k, (width, height), interpolation=cv2.INTER_CUBIC) for k in knots)
@@ -196,7 +196,7 @@ def _build(a: Augmentation, preprocess: Preprocess) -> Any:
         # A fixed window wants its HU back; percentiles are blind to scale and offset and take 0..1 as it is.
         low, high = preprocess.window_hu if preprocess.normalisation == "window" else (0.0, 1.0)
 
-        def apply(self, img: NDArray[np.float32], **params: Any) -> NDArray[np.float32]:  # noqa: ARG002
+        def apply(self, img: NDArray[np.float32], **params: Any) -> NDArray[np.float32]:
             return preprocess.normalise(self.low + (self.high - self.low) * img)
 
     # Both fills are 0, air in the image and background in the target, whose shares mix as grey values do.

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +44,12 @@ class SliceCache:
         return len(self.infos)
 
     def image(self, index: int) -> NDArray[np.float32]:
-        return self._images.array().reshape(-1, self.size, self.size)[index]
+        image: NDArray[np.float32] = self._images.array().reshape(-1, self.size, self.size)[index]
+        return image
 
     def target(self, index: int) -> NDArray[np.uint8]:
-        return self._targets.array().reshape(-1, self.size, self.size, 2)[index]
+        target: NDArray[np.uint8] = self._targets.array().reshape(-1, self.size, self.size, 2)[index]
+        return target
 
     def truth(self, index: int) -> NDArray[np.uint8]:
         height, width = self.infos[index].shape
@@ -73,11 +74,10 @@ class Block:
                 for part in parts:
                     part.tofile(stream)
         except OSError as error:
-            raise UserError(
-                f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room."
-            ) from error
+            raise UserError(f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room.") from error
 
     def array(self) -> NDArray[Any]:
+        """All of it, flat."""
         if self._tensor is not None:
             return self._tensor.numpy()
         if self._map is None:
@@ -126,18 +126,17 @@ def build_cache(
     targets: list[NDArray[np.uint8]] = []
     truths: list[NDArray[np.uint8]] = []
     digest = hashlib.blake2b(digest_size=16)
-    with ThreadPoolExecutor(max_workers=2) as pool:  # decoders release the interpreter lock
-        for case_slices in pool.map(on_grid, cases):
-            for info, image, target, truth in case_slices:
-                digest.update(info.name.encode())
-                digest.update(image.tobytes())
-                digest.update(truth.tobytes())
-                infos.append(info)
-                images.append(image)
-                targets.append(target)
-                if keep_truth:
-                    truths.append(truth)
-            done()
+    for case in cases:
+        for info, image, target, truth in on_grid(case):
+            digest.update(info.name.encode())
+            digest.update(image.tobytes())
+            digest.update(truth.tobytes())
+            infos.append(info)
+            images.append(image)
+            targets.append(target)
+            if keep_truth:
+                truths.append(truth)
+        done()
 
     def block(parts: Sequence[NDArray[Any]], dtype: type, name: str) -> Block:
         return Block(parts, dtype, None if folder is None else folder / name)

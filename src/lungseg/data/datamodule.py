@@ -26,11 +26,12 @@ class Loader:
 
     Args:
         batch_size: slices a step and rank.
-        num_workers: processes that augment; null takes half of the cores (at most 8), none where processes start slowly.
+        num_workers: processes that augment; null is none beside a network that keeps the CPU busy itself, and where processes
+            start slowly; beside a GPU the cores of each rank, at most 8.
         cache: where decoded slices stay: ``memory`` or ``disk`` (in the run's folder).
     """
 
-    batch_size: int = 12
+    batch_size: int = 6
     num_workers: int | None = None
     cache: str = "memory"
 
@@ -45,9 +46,9 @@ class Loader:
     def workers(self, ranks: int) -> int:
         if self.num_workers is not None:
             return self.num_workers
-        if sys.platform in ("win32", "darwin"):
+        if sys.platform in ("win32", "darwin") or not torch.cuda.is_available():
             return 0
-        return min(8, max(1, (os.cpu_count() or 1) // (2 * ranks)))
+        return min(8, max(1, (os.cpu_count() or 1) // ranks))
 
 
 class LungDataModule(pl.LightningDataModule):
@@ -116,9 +117,7 @@ class LungDataModule(pl.LightningDataModule):
         sampler = ShardSampler(len(cache), self.rank, self.ranks)
         return self._loader(EvaluationSlices(cache, self.preprocess), sampler, drop_last=False, workers=0)
 
-    def _loader(
-        self, dataset: Dataset[Batch], sampler: Sampler[int], drop_last: bool, workers: int
-    ) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], sampler: Sampler[int], drop_last: bool, workers: int) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             batch_size=self.loader.batch_size,

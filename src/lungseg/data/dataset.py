@@ -20,13 +20,13 @@ class Batch(NamedTuple):
     Attributes:
         image: (B, 1, N, N) float32, normalised.
         target: (B, 2, N, N) uint8, the shares of each pixel that are lung and that are to be ignored, 0 to 255 for none to all.
-        index: (B,) int64, which slice of the data set.
+        ids: (B,) int64, which slice of the data set.
         truths: labels (H, W) on each slice's own grid; none in training.
     """
 
     image: Tensor
     target: Tensor
-    index: Tensor
+    ids: Tensor
     truths: tuple[Tensor, ...] = ()
 
 
@@ -37,9 +37,7 @@ class TrainingSlices(Dataset[Batch]):
         epoch: a tensor in shared memory, so that persistent workers see it change.
     """
 
-    def __init__(
-        self, cache: SliceCache, preprocess: Preprocess, augmentation: Augmentation, seed: int, epoch: Tensor
-    ) -> None:
+    def __init__(self, cache: SliceCache, preprocess: Preprocess, augmentation: Augmentation, seed: int, epoch: Tensor) -> None:
         self.cache, self.preprocess, self.augmentation, self.seed, self.epoch = (
             cache,
             preprocess,
@@ -75,9 +73,7 @@ class EvaluationSlices(Dataset[Batch]):
 def collate(samples: Sequence[Batch]) -> Batch:
     """Samples to a batch; the truths stay a tuple, as their sizes may differ."""
     images, labels, indices, truths = zip(*samples, strict=True)
-    return Batch(
-        torch.stack(images), torch.stack(labels), torch.stack(indices), tuple(t for own in truths for t in own)
-    )
+    return Batch(torch.stack(images), torch.stack(labels), torch.stack(indices), tuple(t for own in truths for t in own))
 
 
 def _channels_first(target: NDArray[np.uint8]) -> Tensor:
@@ -112,9 +108,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = self._order(np.random.default_rng((self.seed, int(self.epoch))))
-        padded = np.resize(
-            order, self.length * self.ranks
-        )  # the first few once more, where ranks do not divide the count
+        padded = np.resize(order, self.length * self.ranks)  # the first few once more, where ranks do not divide the count
         return iter(int(i) for i in padded[self.rank :: self.ranks])
 
     def _order(self, draw: np.random.Generator) -> NDArray[np.int64]:

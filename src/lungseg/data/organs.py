@@ -52,8 +52,8 @@ def mediastinum(
         tube(at(-14, -26, 0.71), (19 * k, front - 6, 0.74 * length), 1.1 * aorta, blood_hu),
         tube((21 * k, front + 4, 0.74 * length), (15 * k, front + 6, -0.6 * length), aorta, blood_hu),
         tube(at(14, -36, 0.53), at(10, -18, 0.6), 14 * vessel, blood_hu + phase_hu[0]),
-        tube(at(6, -10, 0.585), at(-46, 0, 0.56), 10 * vessel, blood_hu + phase_hu[0]),
-        tube(at(14, -12, 0.605), at(48, 10, 0.6), 10.5 * vessel, blood_hu + phase_hu[0]),
+        tube(at(6, -10, 0.585), at(-38, 0, 0.56), 10 * vessel, blood_hu + phase_hu[0]),
+        tube(at(14, -12, 0.605), at(39, 10, 0.6), 10.5 * vessel, blood_hu + phase_hu[0]),
         tube(at(-26, -18, 0.5), at(-24, -20, 0.86), 9 * vessel, blood_hu + phase_hu[3]),
         tube(at(-22, -20, 0.84), at(-36, -12, 1.15), 7 * vessel, blood_hu + phase_hu[3]),
         tube(at(-20, -28, 0.84), at(38, -22, 0.98), 6 * vessel, blood_hu + phase_hu[3]),
@@ -61,22 +61,18 @@ def mediastinum(
         tube(at(8, -6, 0.75), at(24, 0, 1.2), 5 * vessel, blood_hu),
         tube(at(16, 4, 0.75), at(34, 8, 1.1), 5 * vessel, blood_hu),
         tube((3 * k, spine_y - 25, 1.2 * length), (8 * k, spine_y - 26, 0.0), 7, muscle_hu),  # oesophagus
-        tube(
-            (-9 * k, spine_y - 18, 0.62 * length), (-9 * k, spine_y - 18, 0.0), 4, blood_hu + phase_hu[3]
-        ),  # azygos vein
+        tube((-9 * k, spine_y - 18, 0.62 * length), (-9 * k, spine_y - 18, 0.0), 4, blood_hu + phase_hu[3]),  # azygos vein
         tube(at(-22, 14, 0.46), at(-58, 24, 0.42), 7 * vessel, blood_hu + phase_hu[2]),
         tube(at(24, 14, 0.46), at(56, 24, 0.43), 7 * vessel, blood_hu + phase_hu[2]),
     ]
     for sign in (-1, 1):  # hila: lumps of vessel and node, no two alike
         for _ in range(int(rng.integers(4, 8))):
-            x, y, s = sign * rng.uniform(26, 44), rng.normal(10, 12), rng.uniform(0.42, 0.66)
+            x, y, s = sign * rng.uniform(24, 40), rng.normal(10, 12), rng.uniform(0.42, 0.66)
             radius = rng.uniform(6, 12) * k
             tilt = rng.normal(0, 0.06)
             lump = blood_hu + phase_hu[0] if rng.random() < 0.7 else muscle_hu
             organs.append(
-                Solid(
-                    at(x, y, s), at(x + sign * rng.uniform(0, 14), y + rng.normal(0, 8), s + tilt), (radius,) * 3, lump
-                )
+                Solid(at(x, y, s), at(x + sign * rng.uniform(0, 10), y + rng.normal(0, 8), s + tilt), (radius,) * 3, lump)
             )
     return tuple(organs)
 
@@ -103,9 +99,7 @@ def airways(rng: np.random.Generator, width: float, length: float, spine_y: floa
     return tuple(Solid(a, b, (r, r, r), -1000.0) for a, b, r in tubes)
 
 
-def abdomen(
-    rng: np.random.Generator, width: float, depth: float, length: float, prone: bool, contrast: bool
-) -> tuple[Solid, ...]:
+def abdomen(rng: np.random.Generator, width: float, depth: float, length: float, prone: bool, contrast: bool) -> tuple[Solid, ...]:
     """Liver, spleen, kidneys, stomach and bowel with their gas: what lies under the diaphragm, gas on top."""
     up = 1.0 if prone else -1.0  # the y direction in which gas rises
     liver_hu = rng.uniform(40, 65) + contrast * rng.uniform(20, 60)
@@ -143,9 +137,7 @@ def abdomen(
     ]
     stomach = (0.45 * width, rng.uniform(-0.3, 0.1) * depth, rng.uniform(0.05, 0.25) * length)
     radius = rng.uniform(28, 48)
-    organs.append(
-        Solid(stomach, (0.1 * width, stomach[1] - 15, -0.15 * length), (radius, radius, radius), rng.uniform(10, 80))
-    )
+    organs.append(Solid(stomach, (0.1 * width, stomach[1] - 15, -0.15 * length), (radius, radius, radius), rng.uniform(10, 80)))
     if rng.random() < 0.8:
         gas = rng.uniform(0.3, 0.9) * radius
         centre = (stomach[0], stomach[1] + up * (radius - gas), stomach[2] + rng.uniform(0, 15))

@@ -33,9 +33,7 @@ class Patient:
     dome_x: tuple[float, float]
     dome_y: tuple[float, float]
     apex: tuple[float, float]
-    effusion: tuple[
-        float, float
-    ]  # thickness of the layer of fluid at its bottom; where it fills the chest, no lung is left
+    effusion: tuple[float, float]  # thickness of the layer of fluid at its bottom; where it fills the chest, no lung is left
     prone: bool
     warp: tuple[Waves, Waves, float]
     patches: Waves
@@ -57,7 +55,7 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient drawn at random: one in six with an effusion, a tiny lung or only one lung, one in twelve prone."""
+    """A patient drawn at random: one in seven with an effusion, a tiny lung or only one lung, one in twelve prone."""
     size = rng.normal(1, 0.07)
     width, depth = 132 * size * rng.normal(1, 0.05), 93 * size * rng.normal(1, 0.07)
     length = rng.uniform(205, 300)
@@ -77,7 +75,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         shift += (-1, 1)[side] * rng.uniform(10, 35)
     elif trouble < 0.065:  # a tiny lung over a high diaphragm
         domes[side] = rng.uniform(0.5, 0.75) * length
-    elif trouble < 0.165:
+    elif trouble < 0.145:
         effusion[side] = rng.uniform(8, 55)
         if rng.random() < 0.5:
             effusion[1 - side] = rng.uniform(6, 40)
@@ -91,8 +89,8 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         fat=float(np.clip(rng.lognormal(2.4, 0.65), 2, 50)),
         muscle=rng.uniform(3, 11),
         breast=rng.uniform(10, 60) if rng.random() < 0.45 else 0.0,
-        rounding=rng.uniform(6, 18),
-        junction=rng.uniform(0.6, 14),
+        rounding=rng.uniform(4, 16),
+        junction=rng.uniform(0.5, 3.6) ** 2,
         shift=shift,
         dome=(domes[0], domes[1]),
         dome_x=(-width * rng.uniform(0.42, 0.55), width * rng.uniform(0.42, 0.55)),

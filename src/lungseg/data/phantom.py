@@ -115,27 +115,29 @@ def _draw(rng: np.random.Generator) -> tuple[Patient, LungTissue, _Scan]:
 def _draw_height(rng: np.random.Generator) -> float:
     if rng.random() < LUNG_FREE_SHARE:
         s = rng.uniform(BOTTOM, -0.01) if rng.random() < 0.6 else rng.uniform(1.01, TOP)
-    else:
-        s = rng.uniform(0.01, 0.97)
+    elif rng.random() < 0.12:
+        s = rng.uniform(0.01, 0.98)
+    else:  # the outermost planes hold little lung
+        s = rng.uniform(0.2, 0.9)
     return float((s - BOTTOM) / (TOP - BOTTOM))
 
 
 def _draw_scan(rng: np.random.Generator, patient: Patient) -> _Scan:
     body_mm = 2 * (patient.width + 12 + patient.muscle + 1.3 * patient.fat)
     field = float(np.clip(body_mm * rng.uniform(0.88, 1.45), 250, 520))
-    if rng.random() < 0.05:  # a field of view on the lungs alone
+    if rng.random() < 0.03:  # a field of view on the lungs alone
         field = 2 * patient.width * rng.uniform(0.85, 1.05)
     spare = max(field - 2 * patient.width - 20, 0) / 2
     return _Scan(
         field_mm=field,
-        offset_mm=(float(np.clip(rng.normal(0, 8), -spare, spare)), rng.normal(0, 12)),
+        offset_mm=(float(np.clip(rng.normal(0, 8), -spare, spare)), rng.normal(-6, 12)),
         angle=rng.normal(0, 0.06) + (np.pi if patient.prone else 0),
         round_field=bool(rng.random() < 0.45),
-        padding_hu=float(rng.choice([-1024, -2000, -2048, -3024, -1000])),
+        padding_hu=float(rng.choice([-1024, -2000, -2048, -3024, -1000, 0])),
         table_mm=patient.bed + 2,
         table_curve=0.0 if rng.random() < 0.35 else rng.uniform(0.0004, 0.0018),
         table_hu=tuple(rng.uniform(-700, 150, int(rng.integers(1, 4))).tolist()),
-        shell_mm=rng.uniform(25, 60) if rng.random() < 0.4 else 0.0,
+        shell_mm=rng.uniform(30, 80) if rng.random() < 0.5 else 0.0,
         blanket_mm=rng.uniform(4, 25) if rng.random() < 0.35 else 0.0,
         thickness_mm=rng.uniform(0.8, 7),
         blur_mm=rng.uniform(0, 1.5),

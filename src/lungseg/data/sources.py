@@ -70,7 +70,7 @@ class FileCase:
         labels = read_labels(self.mask, self.lung_values, self.ignore_values)
         if image.shape != labels.shape:
             raise UserError(
-                f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: give a mask of the image's size."
+                f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: they must be alike."
             )
         if self.slope != 1.0 or self.intercept != 0.0:
             image = image * np.float32(self.slope) + np.float32(self.intercept)
@@ -95,11 +95,11 @@ class PhantomSource:
 
     def split(self) -> Split:
         # Parts get seed ranges of their own, so that a larger training part leaves validation and test as they were.
-        parts = [
+        train, val, test = (
             tuple(PhantomCase(seed=10_000_000 * self.seed + 3_000_000 * part + i, size=self.size) for i in range(count))
             for part, count in enumerate(self.counts)
-        ]
-        return Split(*parts, by_patient=True)
+        )
+        return Split(train, val, test, by_patient=True)
 
 
 class FolderSource:
@@ -122,14 +122,15 @@ class FolderSource:
         mask_values: Sequence[float] | None = None,
         ignore_values: Sequence[float] = (),
         val_fraction: float = 0.1,
-        val_patients: Sequence[str] | None = None,
+        val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
     ) -> None:
         self.root = Path(root).expanduser()
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
-        self.val_fraction, self.val_patients, self.split_seed = val_fraction, val_patients, split_seed
+        self.val_patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
+        self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
         folders = split_folders(self.root)
@@ -137,9 +138,7 @@ class FolderSource:
             part: [self._case(part, images, pair.image, pair.mask) for pair in pair_files(images, masks)]
             for part, (images, masks) in folders.items()
         }
-        return _divided(
-            parts["train"], None, parts.get("test", []), self.val_fraction, self.val_patients, self.split_seed
-        )
+        return _divided(parts["train"], None, parts.get("test", []), self.val_fraction, self.val_patients, self.split_seed)
 
     def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
         name = f"{part}/{image.relative_to(images).as_posix()}"
@@ -168,7 +167,7 @@ class ManifestSource:
         mask_values: Sequence[float] | None = None,
         ignore_values: Sequence[float] = (),
         val_fraction: float = 0.1,
-        val_patients: Sequence[str] | None = None,
+        val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
     ) -> None:
         if balance not in (None, "source"):
@@ -177,7 +176,8 @@ class ManifestSource:
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
-        self.val_fraction, self.val_patients, self.split_seed = val_fraction, val_patients, split_seed
+        self.val_patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
+        self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
         parts: dict[str, list[FileCase]] = {"train": [], "val": [], "test": []}

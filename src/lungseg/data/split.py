@@ -78,7 +78,7 @@ def split_validation(
         unknown = sorted(chosen - set(groups))
         if unknown:
             raise UserError(
-                f"data.val_patients names {', '.join(unknown[:5])}, not among the {len(groups)} patients ({', '.join(groups[:5])}, ...)."
+                f"data.val_patients: no {', '.join(unknown[:5])} among the {len(groups)} patients ({', '.join(groups[:5])}, ...)."
             )
     else:
         if not 0 < fraction < 1:
@@ -88,14 +88,14 @@ def split_validation(
                 f"there is only one patient or case ({', '.join(groups)}): give at least two, one is needed for validation."
             )
         count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
+        if seed < 0:
+            raise UserError(f"data.split_seed={seed} must be 0 or more.")
         order = np.random.default_rng(seed).permutation(len(groups))
         chosen = {groups[i] for i in order[:count]}
     val = tuple(case for case in cases if _group(case) in chosen)
     train = tuple(case for case in cases if _group(case) not in chosen)
     if not train or not val:
-        raise UserError(
-            f"data.val_patients leaves {len(train)} cases for training and {len(val)} for validation: both need some."
-        )
+        raise UserError(f"data.val_patients leaves {len(train)} cases for training and {len(val)} for validation: both need some.")
     return train, val
 
 

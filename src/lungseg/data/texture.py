@@ -11,7 +11,7 @@ from lungseg.data.patient import Patient
 from lungseg.data.solids import Floats, Plane, Solid, Waves, grainy, paint
 
 GENERATIONS = (6, 22, 75, 220, 620)  # branches of the vessel tree of one lung
-RADII_MM = (4.6, 3.2, 2.2, 1.5, 1.0)
+RADII_MM = (4.2, 2.9, 2.0, 1.35, 0.9)
 REACH = (0.4, 0.62, 0.8, 0.93, 0.98)  # share of the way from the hilum to the pleura
 
 
@@ -36,7 +36,7 @@ class LungTissue:
 
 
 def draw_tissue(rng: np.random.Generator, patient: Patient) -> LungTissue:
-    """Lungs for a patient: about half are healthy, one in six has much consolidation, ground glass or fibrosis."""
+    """Lungs for a patient: one in four with consolidation, ground glass or fibrosis, one in eight with emphysema."""
     kind, airless = rng.random(), rng.random() < 0.4
     masses = int(rng.integers(1, 4)) if rng.random() < 0.3 else 0
     nodules = []
@@ -46,7 +46,7 @@ def draw_tissue(rng: np.random.Generator, patient: Patient) -> LungTissue:
         end = tuple(c + rng.normal(0, 0.5 * radius) for c in start)
         nodules.append(Solid(start, (end[0], end[1], end[2]), (radius,) * 3, rng.uniform(-40, 70)))
     solidified = []
-    if kind < 0.14:
+    if kind < 0.11:
         for _ in range(int(rng.integers(1, 5))):
             start = _place(rng, patient, dependent=0.7)
             r = rng.uniform(12, 50, 3)
@@ -54,16 +54,16 @@ def draw_tissue(rng: np.random.Generator, patient: Patient) -> LungTissue:
     return LungTissue(
         tree=np.vstack([_tree(rng, patient, sign) for sign in (-1, 1)]),
         airway_share=rng.uniform(0, 0.5),
-        base_hu=rng.normal(-850, 35) if rng.random() < 0.85 else rng.uniform(-780, -620),
+        base_hu=rng.normal(-850, 35) if rng.random() < 0.8 else rng.uniform(-760, -480),
         gravity_hu=rng.uniform(0, 140),
         clouds=Waves.draw(rng, 90, 8),
         fine=Waves.draw(rng, 28, 12),
         nodules=tuple(nodules),
         solidified=tuple(solidified),
         solid_hu=rng.uniform(-100, 60),
-        ground_glass=rng.uniform(0.3, 1) if 0.1 < kind < 0.26 else 0.0,
-        emphysema=rng.uniform(0.3, 1) if 0.26 < kind < 0.38 else 0.0,
-        fibrosis=rng.uniform(0.3, 1) if 0.38 < kind < 0.46 else 0.0,
+        ground_glass=rng.uniform(0.3, 1) if 0.08 < kind < 0.2 else 0.0,
+        emphysema=rng.uniform(0.3, 1) if 0.2 < kind < 0.32 else 0.0,
+        fibrosis=rng.uniform(0.3, 1) if 0.32 < kind < 0.38 else 0.0,
         collapse_mm=rng.uniform(2, 8) if airless else rng.uniform(2, 15),
         collapse_hu=rng.uniform(80, 110) if airless else rng.uniform(-500, -100),
     )
@@ -137,9 +137,7 @@ def _tree(rng: np.random.Generator, patient: Patient, sign: int) -> NDArray[np.f
         )
         target = hilum + reach * (target - hilum)
         start = ends[((ends**2).sum(axis=1) - 2 * target @ ends.T).argmin(axis=1)]  # the nearest
-        bend = 0.5 * (start + target) + 0.08 * rng.normal(size=(count, 3)) * np.linalg.norm(
-            target - start, axis=1, keepdims=True
-        )
+        bend = 0.5 * (start + target) + 0.08 * rng.normal(size=(count, 3)) * np.linalg.norm(target - start, axis=1, keepdims=True)
         thick = (radius * rng.uniform(0.7, 1.15, count))[:, None]
         branches += [np.hstack([start, bend, thick]), np.hstack([bend, target, 0.85 * thick])]
         ends = np.vstack([ends, target]) if len(ends) == 1 else target
@@ -153,9 +151,7 @@ def _draw_tree(tissue: LungTissue, plane: Plane, thickness_mm: float) -> tuple[F
     half = 0.5 * thickness_mm + 0.6 * radius
     rise = end[:, 2] - start[:, 2]
     rise = np.where(np.abs(rise) < 1e-3, 1e-3, rise)
-    t = np.sort(np.stack([(plane.z - half - start[:, 2]) / rise, (plane.z + half - start[:, 2]) / rise]), axis=0).clip(
-        0, 1
-    )
+    t = np.sort(np.stack([(plane.z - half - start[:, 2]) / rise, (plane.z + half - start[:, 2]) / rise]), axis=0).clip(0, 1)
     met = np.flatnonzero(t[1] > t[0])
     met = met[np.argsort(radius[met])]
     tips = [start[met, :2] + t[i, met, None] * (end - start)[met, :2] for i in (0, 1)]
@@ -173,8 +169,7 @@ def _draw_tree(tissue: LungTissue, plane: Plane, thickness_mm: float) -> tuple[F
             cv2.line(vessels, a, b, 110.0, max(2, round(1.35 * width_px[i])), cv2.LINE_AA, 4)
             cv2.line(lumen, a, b, 255.0, max(1, round(0.75 * width_px[i])), cv2.LINE_AA, 4)
     vessel_share, lumen_share = (
-        np.asarray(cv2.resize(canvas, plane.shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
-        / np.float32(255)
+        np.asarray(cv2.resize(canvas, plane.shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32) / np.float32(255)
         for canvas in (vessels, lumen)
     )
     return vessel_share, lumen_share

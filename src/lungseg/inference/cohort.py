@@ -19,7 +19,6 @@ from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import mask_name, write_mask, write_picture, write_probability
 from lungseg.inference.segmenter import Segmenter
 from lungseg.metrics.overlap import Overlap, overlap, summarise
-from lungseg.preprocess import LUNG
 
 EMPTY = "no lung found"
 
@@ -62,7 +61,7 @@ class Extras:
 
 
 def items(images: Sequence[tuple[str, Path]], output: Path) -> list[Item]:
-    """Files and their masks' names: sub-folders and stems stay; files whose masks would have one name keep their whole name in it."""
+    """Files and their masks' names: sub-folders and stems stay; files whose masks would share a name keep their whole name."""
 
     def of_stem(name: str) -> Path:
         return Path(name).with_name(mask_name(Path(name)))
@@ -77,7 +76,9 @@ def items(images: Sequence[tuple[str, Path]], output: Path) -> list[Item]:
     return made
 
 
-def segment(segmenter: Segmenter, work: Sequence[Item], output: Path, extras: Extras, done: Callable[[Result], None]) -> list[Result]:
+def segment(
+    segmenter: Segmenter, work: Sequence[Item], output: Path, extras: Extras, done: Callable[[Result], None]
+) -> list[Result]:
     """Segments every file; one that fails is reported and the others go on. ``summary.csv`` grows complete at the end.
 
     Raises:
@@ -99,7 +100,7 @@ def segment(segmenter: Segmenter, work: Sequence[Item], output: Path, extras: Ex
 
 
 def scores(results: Sequence[Result]) -> dict[str, float]:
-    """Means over all slices that had a truth, as ``metrics.DEFINITIONS`` says."""
+    """Means over all slices that had a truth, as ``lungseg.metrics.definitions`` says."""
     return summarise(score for result in results for score in result.scores)
 
 
@@ -120,7 +121,7 @@ def _one(segmenter: Segmenter, item: Item, stack: NDArray[np.float32], seconds: 
         write_probability(output / "probabilities" / f"{stem}.probability{ending}", probability, like=item.image)
     if extras.overlays:
         middle = int(np.argmax(mask.sum(axis=(1, 2))))
-        true = None if truth is None else truth[middle] == LUNG
+        true = None if truth is None else truth[middle]
         write_picture(output / "overlays" / f"{stem}.overlay.png", overlay(stack[middle], mask[middle], true))
     return Result(
         item,
@@ -139,7 +140,9 @@ def _truth(item: Item, stack: NDArray[np.float32], extras: Extras) -> NDArray[np
     except UserError as error:
         raise _Unreadable(str(error)) from error
     if labels.shape != stack.shape:
-        raise _Unreadable(f"{item.truth} has the shape {labels.shape} but {item.image} has {stack.shape}: give the mask of this image.")
+        raise _Unreadable(
+            f"{item.truth} has the shape {labels.shape} but {item.image} has {stack.shape}: give the mask of this image."
+        )
     return labels
 
 
@@ -170,6 +173,11 @@ def _summary(results: Sequence[Result]) -> str:
     writer.writerow(columns)
     for result in results:
         own = summarise(result.scores)
-        row = [result.item.name, f"{result.lung_fraction:.5f}", f"{result.seconds:.3f}", result.error or "; ".join(result.warnings)]
+        row = [
+            result.item.name,
+            f"{result.lung_fraction:.5f}",
+            f"{result.seconds:.3f}",
+            result.error or "; ".join(result.warnings),
+        ]
         writer.writerow(row + ([f"{own['iou']:.5f}", f"{own['dice']:.5f}"] if with_truth else []))
     return text.getvalue()

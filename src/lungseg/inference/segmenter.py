@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from torch import nn
 
 from lungseg import checkpoint
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_stack
 from lungseg.preprocess import Preprocess
+
+Slices = Sequence[NDArray[Any]] | NDArray[Any]  # each (H, W)
 
 
 class Segmenter:
@@ -30,7 +33,12 @@ class Segmenter:
     """
 
     def __init__(
-        self, net: nn.Module, preprocess: Preprocess, device: torch.device | str = "cpu", batch_size: int = 16, threshold: float = 0.5
+        self,
+        net: nn.Module,
+        preprocess: Preprocess,
+        device: torch.device | str = "cpu",
+        batch_size: int = 16,
+        threshold: float = 0.5,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1.")
@@ -57,7 +65,7 @@ class Segmenter:
         """The lung mask of a slice (H, W), or of a stack (Z, H, W) of axial slices, in the shape of the image.
 
         Args:
-            image: grey values in any unit, HU best, rows from front to back; or the path of a picture, a DICOM slice or a NIfTI volume.
+            image: grey values in any unit, HU best, rows from front to back; or the path of a picture, DICOM slice or NIfTI volume.
 
         Raises:
             UserError: the file cannot be read, or the array has another number of axes or values that are not finite.
@@ -72,11 +80,11 @@ class Segmenter:
             raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
         return self._masks([array])[0] if array.ndim == 2 else np.stack(self._masks(array))
 
-    def probabilities(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    def probabilities(self, images: Slices) -> list[NDArray[np.float32]]:
         """The probability of lung for each slice (H, W), on its own grid."""
-        return [1 / (1 + np.exp(-logits)) for logits in self.logits(images)]
+        return [special.expit(logits) for logits in self.logits(images)]
 
-    def logits(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    def logits(self, images: Slices) -> list[NDArray[np.float32]]:
         """The network's logits for each slice (H, W), on its own grid."""
         prepared = [self.preprocess.normalise(self.preprocess.to_grid(image)) for image in images]
         step = 1 if self.device.type == "cpu" else self.batch_size
@@ -94,7 +102,7 @@ class Segmenter:
             found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
         return found
 
-    def _masks(self, images: Sequence[NDArray[Any]]) -> list[NDArray[np.bool_]]:
+    def _masks(self, images: Slices) -> list[NDArray[np.bool_]]:
         limit = np.log(self.threshold / (1 - self.threshold))
         return [logits > limit for logits in self.logits(images)]
 

@@ -13,18 +13,6 @@ from torchmetrics import Metric
 
 from lungseg.errors import UserError
 
-DEFINITIONS = """\
-How a prediction is scored: threshold 0.5, on the mask's own grid; pixels that the mask ignores take no part.
-  iou                    mean over the images whose truth has lung of |both| / |either|; a missed lung counts 0,
-                         an image without lung in its truth is left out, whatever was predicted there
-  iou_worst              the lowest of them
-  iou_pooled             |both| / |either| of all pixels of all images taken together, those without lung included
-  dice                   mean over the same images as iou of 2 |both| / (|truth| + |prediction|)
-  images                 images scored, those without lung included; each counts once
-  images_with_lung       those whose truth has lung: what iou, iou_worst and dice are taken over
-  false_lung_images      images whose truth has no lung and whose prediction has some
-  false_lung_pixels_max  the most pixels of lung predicted in one of them"""
-
 LUNG, IGNORE = 1, 255  # the label convention of lungseg.preprocess, which lies a floor above
 
 
@@ -76,7 +64,7 @@ def overlap(prediction: NDArray[np.bool_], truth: NDArray[np.uint8]) -> Overlap:
 
 
 def summarise(overlaps: Iterable[Overlap]) -> dict[str, float]:
-    """The figures of ``DEFINITIONS`` over images, each given once; a mean over none is nan."""
+    """The figures of ``lungseg.metrics.definitions`` over images, each given once; a mean over none is nan."""
     every = list(overlaps)
     with_lung = [image for image in every if image.has_lung]
     false_lungs = [image.false_positive for image in every if not image.has_lung and image.false_positive > 0]
@@ -122,7 +110,7 @@ class OverlapPerImage(Metric):
         self.counts.append(counts.to(self.device, torch.int64))
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures of ``DEFINITIONS``, each a float32 scalar."""
+        """The figures of ``lungseg.metrics.definitions``, each a float32 scalar."""
         summary = summarise(counts for _, counts in self._once_each())
         return {name: torch.tensor(value, device=self.device) for name, value in summary.items()}
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -21,9 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lungseg import checkpoint
 from lungseg.data.cache import SliceCache
 from lungseg.files import write_text, written_whole
-from lungseg.imaging.overlay import grid, overlay
+from lungseg.imaging.overlay import LEGEND, grid, overlay
 from lungseg.log import log
+from lungseg.preprocess import IGNORE
 from lungseg.training.module import SegmentationModule
+
+SHOWN_PIXELS = 384  # a smaller slice is enlarged to this side, or nobody sees its outline
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
@@ -50,7 +54,7 @@ class Best(Checkpoint):
         self.path, self.score, self.epoch = path, -math.inf, -1
         self._validated = False
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,9 +64,7 @@ class Best(Checkpoint):
         self._validated = False
         metrics = _plain(trainer.callback_metrics)
         score = metrics.get("val/iou", math.nan)
-        score = (
-            -1.0 if math.isnan(score) else score
-        )  # no lung in any validation mask: then the first epoch stays the best
+        score = -1.0 if math.isnan(score) else score  # no lung in any validation mask: then the first epoch stays the best
         if score > self.score:
             self.score, self.epoch = score, trainer.current_epoch
             if trainer.is_global_zero:
@@ -87,7 +89,7 @@ class History(Checkpoint):
         self._began = 0.0
         self._images = 0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began, self._images = time.perf_counter(), 0
 
     def on_train_batch_end(
@@ -96,11 +98,11 @@ class History(Checkpoint):
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
-        self._images += len(batch.index) * trainer.world_size
+        self._images += len(batch.ids) * trainer.world_size
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         metrics = _plain(trainer.callback_metrics)
@@ -135,10 +137,8 @@ class Bar(Callback):
             console=console, transient=True,
         )  # fmt: skip
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        self.task = self.progress.add_task(
-            "training", total=int(trainer.estimated_stepping_batches), completed=trainer.global_step
-        )
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.task = self.progress.add_task("training", total=int(trainer.estimated_stepping_batches), completed=trainer.global_step)
         self.progress.start()
 
     def on_train_batch_end(
@@ -147,15 +147,15 @@ class Bar(Callback):
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
         label = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         self.progress.update(self.task, completed=trainer.global_step, description=label)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.progress.stop()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.progress.stop()
 
 
@@ -185,15 +185,19 @@ def overlays(
     """Slices with the network's outline, the truth's, and where they differ, side by side: (H, W, 3)."""
     pictures = []
     device = next(module.parameters()).device
+    side = max(SHOWN_PIXELS, cache.size)
+    was_training = module.deployed.training
+    module.deployed.eval()
     for index in indices:
-        image = cache.image(index)
+        image, target = cache.image(index), cache.target(index).astype(np.float32)
         network_input = torch.from_numpy(module.preprocess.normalise(image))[None, None].to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            was_training = module.deployed.training
-            found = module.deployed.eval()(network_input)[0, 0].cpu().numpy() > 0
-            module.deployed.train(was_training)
-        pictures.append(overlay(image, found, cache.target(index)[..., 0] >= 128))
-    return grid(pictures, columns=4, captions=captions)
+            logits = module.deployed(network_input)[0, 0].cpu().numpy()
+        shown, found, lung, ignored = (cv2.resize(plane, (side, side)) for plane in (image, logits, *target.transpose(2, 0, 1)))
+        truth = np.where(ignored > 0, IGNORE, lung >= 127.5).astype(np.uint8)
+        pictures.append(overlay(shown, found > 0, truth))
+    module.deployed.train(was_training)
+    return grid(pictures, columns=4, captions=captions, legend=LEGEND)
 
 
 def _plain(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -34,7 +34,7 @@ def describe_cost(module: SegmentationModule, images: Mapping[str, int], batch_s
     epochs = trainer.max_epochs or 0
     counted = ", ".join(f"{count} {name}" for name, count in images.items())
     return (
-        f"{module.net_config['class']} with {parameters / 1e6:.2f} M parameters on {where} ({trainer.precision}); slices: {counted}.\n"
+        f"{module.net_config['class']} with {parameters / 1e6:.2f} M parameters on {where} ({trainer.precision}); {counted} slices.\n"
         f"An epoch is {steps} steps of {batch_size * ranks} slices and takes about {_spoken(seconds)}; "
         f"{epochs} epochs about {_spoken(seconds * epochs)}."
     )
@@ -56,7 +56,7 @@ def _seconds_per_step(module: SegmentationModule, batch_size: int, precision: st
         began = time.perf_counter()
         with torch.autocast(device.type, dtype=reduced, enabled=reduced is not None):
             loss = trial.training_step(batch, 0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)

@@ -47,8 +47,8 @@ def rank_count(trainer: Mapping[str, Any]) -> int:
     return count
 
 
-def launch(module: str, folder: Path, ranks: int) -> None:
-    """Runs ``python -m MODULE FOLDER`` in so many processes and waits; a signal to this process ends them all.
+def launch(module: str, folder: Path, typed: str, ranks: int) -> None:
+    """Runs ``python -m MODULE FOLDER TYPED`` in so many processes and waits; a signal to this process ends them all.
 
     Raises:
         UserError: a rank failed; what it said is on the screen already, or in the file ``failure.txt`` that it left.
@@ -58,7 +58,7 @@ def launch(module: str, folder: Path, ranks: int) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     threads = max(1, (os.cpu_count() or 1) // ranks)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
-    command = [sys.executable, "-m", "lungseg.training.launch", module, str(folder), str(ranks)]
+    command = [sys.executable, "-m", "lungseg.training.launch", str(ranks), module, str(folder), typed]
     process = subprocess.Popen(command, env=environment)
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate()) if in_main else None
@@ -76,10 +76,12 @@ def launch(module: str, folder: Path, ranks: int) -> None:
         failure.unlink()
         raise UserError(said)
     if code:
-        raise UserError(f"training ended in at least one of {ranks} ranks (exit code {code}); its message is above, {folder} keeps what was done.")
+        raise UserError(
+            f"training ended in one of {ranks} ranks (exit code {code}); its message is above, {folder} keeps what was done."
+        )
 
 
-def _agent(module: str, folder: str, ranks: str) -> int:
+def _agent(ranks: str, module: str, *arguments: str) -> int:
     """The process between: torchrun's agent, without its report of what the ranks have said themselves."""
     import logging
 
@@ -89,9 +91,8 @@ def _agent(module: str, folder: str, ranks: str) -> int:
     from torch.distributed.run import run as torchrun
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    arguments = ["--standalone", f"--nproc-per-node={ranks}", "-m", module, folder]
     try:
-        torchrun(parse_args(arguments))
+        torchrun(parse_args(["--standalone", f"--nproc-per-node={ranks}", "-m", module, *arguments]))
     except ChildFailedError:
         return 1
     except SignalException as stop:

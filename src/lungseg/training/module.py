@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -72,9 +72,7 @@ class SegmentationModule(pl.LightningModule):
         loss: (logits, target, valid), each (B, 1, N, N), to a scalar.
     """
 
-    def __init__(
-        self, net_config: Mapping[str, Any], loss: nn.Module, preprocess: Preprocess, optimization: Optimization
-    ) -> None:
+    def __init__(self, net_config: Mapping[str, Any], loss: nn.Module, preprocess: Preprocess, optimization: Optimization) -> None:
         super().__init__()
         self.net_config, self.loss, self.preprocess, self.optimization = (
             dict(net_config),
@@ -101,18 +99,18 @@ class SegmentationModule(pl.LightningModule):
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         return Checkpoint(self.net_config, self.deployed.state_dict(), self.preprocess, CLASSES, metrics)
 
-    def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
-        scales = self.net.forward_scales(self._layout(batch.image))  # finest first
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        scales = self.net.forward_scales(batch.image)  # finest first
         target, valid = _learnt(batch.target)
         weights = [0.5**i for i in range(len(scales))]
         terms = [weight * self.loss(logits, target, valid) for weight, logits in zip(weights, scales, strict=True)]
         loss = torch.stack(terms).sum() / sum(weights)
-        self.losses["train/"].update(loss.detach(), len(batch.index))
+        self._losses("train").update(loss.detach(), len(batch.ids))
         with torch.no_grad():
             found = scales[0].detach() > 0
             lung = target >= 0.5
             counts = [found & lung & valid, found & ~lung & valid, ~found & lung & valid]
-            self.scores["train/"].update(batch.index, torch.stack([c.flatten(1).sum(1) for c in counts], dim=1))
+            self._scores("train").update(batch.ids, torch.stack([c.flatten(1).sum(1) for c in counts], dim=1))
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -124,10 +122,10 @@ class SegmentationModule(pl.LightningModule):
             for tensor in self.deployed.state_dict().values():  # batch statistics differ by rank; the saved ones are rank 0's
                 torch.distributed.broadcast(tensor, src=0)
 
-    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, _batch_index: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "test")
 
     def on_train_epoch_end(self) -> None:
@@ -154,30 +152,33 @@ class SegmentationModule(pl.LightningModule):
     def _evaluate(self, batch: Batch, part: str) -> None:
         # In float32 whatever the precision of training, so that the score is the one that prediction will reach.
         with torch.autocast(batch.image.device.type, enabled=False):
-            logits = self.deployed(self._layout(batch.image.float()))
+            logits = self.deployed(batch.image.float())
         target, valid = _learnt(batch.target)
-        self.losses[f"{part}/"].update(self.loss(logits, target, valid), len(batch.index))
+        self._losses(part).update(self.loss(logits, target, valid), len(batch.ids))
         counts = []
         for own, truth in zip(logits[:, 0].cpu().numpy(), batch.truths, strict=True):
             labels = truth.cpu().numpy()
             found = self.preprocess.from_grid(np.asarray(own, np.float32), labels.shape) > 0
             counts.append(_counts(overlap(found, labels)))
-        self.scores[f"{part}/"].update(batch.index, torch.tensor(counts, device=batch.index.device))
+        self._scores(part).update(batch.ids, torch.tensor(counts, device=batch.ids.device))
 
-    def _layout(self, image: Tensor) -> Tensor:
-        return image.contiguous(memory_format=torch.channels_last)
+    def _scores(self, part: str) -> OverlapPerImage:
+        return cast(OverlapPerImage, self.scores[f"{part}/"])
+
+    def _losses(self, part: str) -> MeanMetric:
+        return cast(MeanMetric, self.losses[f"{part}/"])
 
     def _log(self, part: str) -> None:
-        values = self.scores[f"{part}/"].compute()
-        metrics = {f"{part}/loss": self.losses[f"{part}/"].compute(), f"{part}/iou": values["iou"]}
+        values = self._scores(part).compute()
+        metrics = {f"{part}/loss": self._losses(part).compute(), f"{part}/iou": values["iou"]}
         if part != "train":
             kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
             metrics |= {f"{part}/{key}": values[key] for key in kept if key in values}
         # Already the value over all ranks: the metrics have gathered their states.
         self.log_dict({key: value.float() for key, value in metrics.items()}, rank_zero_only=False, sync_dist=False)
-        self.last_images[part] = self.scores[f"{part}/"].per_image()
-        self.scores[f"{part}/"].reset()
-        self.losses[f"{part}/"].reset()
+        self.last_images[part] = self._scores(part).per_image()
+        self._scores(part).reset()
+        self._losses(part).reset()
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

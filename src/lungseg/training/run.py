@@ -2,9 +2,9 @@
 
 import json
 import math
+import pickle
 import platform
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
@@ -66,6 +67,12 @@ class Job:
     config: Mapping[str, Any]
     command: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed={self.seed} must be at least 0 and below 2**32.")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise UserError(f"early_stopping={self.early_stopping} must be at least 1 epoch, or null.")
+
 
 def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1) -> dict[str, float]:
     """Trains, keeps the best, tests it, and writes all results into the folder; the same metrics come back on every rank.
@@ -89,6 +96,8 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
     module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
     if job.init_ckpt is not None:
         _start_from(module, job.init_ckpt)
+    if job.ckpt_path is not None:
+        _check_state(module, job.ckpt_path)
 
     best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
     with _quiet_libraries():
@@ -99,7 +108,15 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
         trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        metrics = {"epoch": float(best.epoch + 1), "epochs": float(trainer.current_epoch), "parameters": float(_count(module.net))}
+        if best.epoch < 0:  # nothing was validated, so that there is nothing better than the end
+            best.epoch = trainer.current_epoch - 1
+            if first:
+                checkpoint.save(best.path, module.checkpoint({"epoch": float(best.epoch)}))
+        metrics = {
+            "epoch": float(best.epoch + 1),
+            "epochs": float(trainer.current_epoch),
+            "parameters": float(_count(module.net)),
+        }
         metrics |= _best_scores(module, best.path)
         if split.test:
             data.setup("test")
@@ -141,7 +158,7 @@ def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | No
             enable_model_summary=False,
             use_distributed_sampler=False,  # our samplers share out slices, so that each counts once
         )
-    except (TypeError, ValueError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
 
 
@@ -169,10 +186,25 @@ def _start_from(module: SegmentationModule, path: Path) -> None:
             raise UserError(f"init_ckpt={path} does not fit this model; choose the model it was trained with.") from error
 
 
+def _check_state(module: SegmentationModule, path: Path) -> None:
+    """Says what is wrong with a training state before Lightning stumbles over it."""
+    if not path.is_file():
+        raise UserError(f"ckpt_path={path} is no file: give the last.ckpt of a run, or `last` for the newest.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = state["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"ckpt_path={path} is no training state: give a last.ckpt; a best.ckpt goes into init_ckpt.") from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"ckpt_path={path} does not fit this model: repeat the settings of the run that it goes on with."
+        ) from error
+
+
 def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
     """Puts the best weights into the network that is tested, and gives the scores they were chosen by."""
-    if not path.is_file():  # trainer.fast_dev_run or no validation at all
-        return {}
     best = checkpoint.load(path)
     module.deployed.load_state_dict(best.weights)
     return {key: value for key, value in (best.metrics or {}).items() if key.startswith("val/")}
@@ -182,9 +214,12 @@ def _keep_pictures(module: SegmentationModule, data: LungDataModule, folder: Pat
     """The worst and some typical slices of the test set, or of the validation set where there is no test."""
     part, cache = ("test", data.test) if data.test is not None and len(data.test) else ("val", data.val)
     assert cache is not None
-    scored = [(index, score.iou) for index, score in module.last_images[part] if not math.isnan(score.iou)]
+    scored = [(index, score.iou) for index, score in module.last_images.get(part, []) if not math.isnan(score.iou)]
     ranked = sorted(scored, key=lambda pair: pair[1])
-    write_text(folder / f"{part}_images.csv", "image,iou\n" + "".join(f'"{cache.infos[i].name}",{iou:.6f}\n' for i, iou in ranked))
+    write_text(
+        folder / f"{part}_images.csv",
+        "image,iou\n" + "".join(f'"{cache.infos[i].name}",{iou:.6f}\n' for i, iou in ranked),
+    )
     middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
     for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
         if chosen:
@@ -228,7 +263,9 @@ def _quiet_libraries() -> Iterator[None]:
     """Keeps advice that does not concern this program off the screen; everything else still warns."""
     import logging
 
-    chatty = [logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric")]
+    chatty = [
+        logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric")
+    ]
     levels = [logger.level for logger in chatty]
     for logger in chatty:
         logger.setLevel(logging.WARNING)
@@ -253,8 +290,3 @@ def _quiet_libraries() -> Iterator[None]:
 
 def _count(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
-
-
-def command_line() -> str:
-    """What was typed, for the record; the program's own folder is nobody's business."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,13 @@
+"""What the scores mean, in one place and without torch, so that ``--help`` can say it at once."""
+
+DEFINITIONS = """\
+How a prediction is scored: threshold 0.5, on the mask's own grid; pixels that the mask ignores take no part.
+  iou                    mean over the images whose truth has lung of |both| / |either|; a missed lung counts 0,
+                         an image without lung in its truth is left out, whatever was predicted there
+  iou_worst              the lowest of them
+  iou_pooled             |both| / |either| of all pixels of all images taken together, those without lung included
+  dice                   mean over the same images as iou of 2 |both| / (|truth| + |prediction|)
+  images                 images scored, those without lung included; each counts once
+  images_with_lung       those whose truth has lung: what iou, iou_worst and dice are taken over
+  false_lung_images      images whose truth has no lung and whose prediction has some
+  false_lung_pixels_max  the most pixels of lung predicted in one of them"""

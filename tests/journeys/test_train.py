@@ -1,0 +1,452 @@
+"""Journeys of training: from one command to a folder with everything that a person looks for afterwards."""
+
+import contextlib
+import json
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import chest, write_dataset, write_slice
+from helpers import PHANTOMS, SMALL, Done, assert_refused, lungseg, metrics_of, read_png, table, train, write_png
+
+from lungseg import checkpoint
+from lungseg.config import config_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    done: Done
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a run without hydra.run.dir makes outputs/ where it stands
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two epochs on phantoms, as a person sees them; no test changes the folder."""
+    base = tmp_path_factory.mktemp("phantoms")
+    with contextlib.chdir(base):
+        return Run(base / "my run", train(Path("my run"), *PHANTOMS, "trainer.max_epochs=2"))
+
+
+def test_the_console_has_a_line_for_every_epoch(run: Run) -> None:
+    lines = [line for line in run.done.out.splitlines() if line.startswith("epoch ")]
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    for line in lines:
+        assert line.split("  ")[1].startswith("train loss ")
+        assert " iou " in line
+        assert "val loss " in line
+    assert run.done.err == ""
+
+
+def test_it_says_beforehand_what_an_epoch_will_cost(run: Run) -> None:
+    said, _, _ = run.done.out.partition("epoch ")
+    assert "8 training, 4 validation, 4 test" in said
+    assert "An epoch is 1 steps of 6 slices and takes about " in said
+
+
+def test_the_last_screen_names_what_is_there_and_a_command_that_works(run: Run) -> None:
+    screen = dict(
+        line.strip().split("  ", 1) for line in run.done.out.splitlines() if line.startswith("  ") and "  " in line.strip()
+    )
+    base = run.folder.parent
+    assert (base / screen["best checkpoint"].strip().partition("  (")[0]).is_file()
+    assert list((base / screen["overlays"].strip()).glob("*.png"))
+    tensorboard, _, history = screen["curves"].partition(", or ")
+    assert (base / shlex.split(tensorboard)[-1] / "tensorboard").is_dir()
+    assert (base / history).is_file()
+
+    with contextlib.chdir(base):
+        write_slice(Path("in"), Path("truth"), "slice.png", seed=1)
+        program, *words = shlex.split(screen["predict with"])
+        assert program == "lungseg"
+        done = lungseg(*(word.replace("FILE_OR_FOLDER", "in").replace("=masks", "=found") for word in words))
+        assert done.code == 0, done.err
+        assert set(np.unique(read_png(Path("found/slice.png")))) <= {0, 255}
+
+
+def test_the_config_is_kept_resolved(run: Run) -> None:
+    text = (run.folder / "config.yaml").read_text()
+    assert "${" not in text
+    assert "widths:\n  - 4\n  - 8\n" in text
+
+
+def test_metrics_are_flat_and_finite(run: Run) -> None:
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert {"val/iou", "val/dice", "test/iou", "test/dice", "test/loss", "epoch", "epochs", "seconds"} <= set(metrics)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    assert 0 <= metrics["test/iou"] <= metrics["test/dice"] <= 1
+    assert metrics["epochs"] == 2
+
+
+def test_the_history_has_a_row_for_every_epoch(run: Run) -> None:
+    rows = table(run.folder / "history.csv")
+    columns = ["epoch", "seconds", "images", "lr", "train/loss", "train/iou", "val/loss", "val/iou", "val/dice"]
+    assert list(rows[0]) == columns
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(math.isfinite(float(row[column])) for row in rows for column in columns)
+    metrics = metrics_of(run.folder)
+    assert float(rows[int(metrics["epoch"]) - 1]["val/iou"]) == metrics["val/iou"] == max(float(row["val/iou"]) for row in rows)
+
+
+def test_the_record_says_how_to_repeat_the_run(run: Run) -> None:
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["seed"] == 0
+    assert {"python", "lungseg", "torch", "pytorch-lightning"} <= set(record["versions"])
+    assert shlex.split(record["command"]) == [
+        "lungseg", "train", *PHANTOMS, "trainer.max_epochs=2", "hydra.run.dir=my run",
+    ]  # fmt: skip
+    assert set(record["data_hash"]) == {"train", "val", "test"}
+    assert len(set(record["data_hash"].values())) == 3
+    assert record["images"] == {"train": 8, "val": 4, "test": 4}
+
+
+def test_the_split_is_kept(run: Run) -> None:
+    split = json.loads((run.folder / "split.json").read_text())
+    names = {part: {case["name"] for case in cases} for part, cases in split.items()}
+    assert {part: len(cases) for part, cases in names.items()} == {"train": 8, "val": 4, "test": 4}
+    assert len(set.union(*names.values())) == 16
+
+
+def test_pictures_and_the_log_are_kept(run: Run) -> None:
+    for name in ("test_worst.png", "test_typical.png"):
+        assert read_png(run.folder / "overlays" / name).ndim == 3
+    assert len(table(run.folder / "test_images.csv")) <= 4
+    log = (run.folder / "log.txt").read_text()
+    assert log.count("INFO epoch ") == 2
+    assert not list(run.folder.rglob(".partial-*"))
+
+
+def test_the_best_checkpoint_is_plain_values_that_build_a_network(run: Run) -> None:
+    path = run.folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"format", "weights", "net", "preprocess", "classes", "metrics"}
+    assert str(run.folder) not in repr({key: value for key, value in content.items() if key != "weights"})
+    stored = checkpoint.load(path)
+    assert stored.preprocess.size == 64
+    assert stored.metrics is not None
+    assert stored.metrics["val/iou"] == metrics_of(run.folder)["val/iou"]
+    assert stored.build()(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)
+    assert (run.folder / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_tensorboard_shows_curves_pictures_and_hyperparameters(run: Run) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    tags = events.Tags()
+    curves = {"train/loss", "train/iou", "val/loss", "val/iou", "val/dice", "test/iou", "lr-AdamW/pg1", "lr-AdamW/pg2"}
+    assert curves <= set(tags["scalars"])
+    assert len(events.Scalars("val/iou")) == 2
+    assert tags["images"] == ["val/overlays"]
+    # Hyperparameters are told from scalars by the plugin's content; the final metric stands beside them.
+    assert "_hparams_/experiment" in events.PluginTagToContent("hparams")
+    final = events.Scalars("hp/test/iou")[-1].value
+    assert final == pytest.approx(metrics_of(run.folder)["test/iou"])
+
+
+def test_the_same_command_gives_the_same_figures(run: Run, tmp_path: Path) -> None:
+    again = train(tmp_path / "again", *PHANTOMS, "trainer.max_epochs=2")
+    assert metrics_of(tmp_path / "again") == metrics_of(run.folder)
+    assert again.out.count("\nepoch ") == run.done.out.count("\nepoch ") == 2  # the second run of a process is not silent
+
+
+def test_another_seed_gives_other_figures(run: Run, tmp_path: Path) -> None:
+    train(tmp_path / "other", *PHANTOMS, "trainer.max_epochs=1", "seed=1")
+    assert metrics_of(tmp_path / "other")["val/loss"] != float(table(run.folder / "history.csv")[0]["val/loss"])
+
+
+def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    # A constant learning rate, because a cosine's first epoch knows how many will follow.
+    words = (*PHANTOMS, "optimization.schedule=constant", "optimization.warmup=0", "logger=csv")
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    train(whole, *words, "trainer.max_epochs=3")
+    train(parted, *words, "trainer.max_epochs=1")
+    done = train(parted, *words, "trainer.max_epochs=3", "ckpt_path=last")
+    assert [line.split()[1] for line in done.out.splitlines() if line.startswith("epoch ")] == ["2/3", "3/3"]
+
+    def rows(folder: Path) -> list[dict[str, str]]:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in table(folder / "history.csv")]
+
+    assert rows(parted) == rows(whole)
+    assert metrics_of(parted) == metrics_of(whole)
+
+
+def test_last_is_the_newest_run_below_outputs(tmp_path: Path) -> None:
+    words = ("train", *PHANTOMS, "data.test=0", "logger=csv")
+    assert lungseg(*words, "trainer.max_epochs=1").code == 0
+    assert lungseg(*words, "trainer.max_epochs=2", "ckpt_path=last").code == 0
+    (history,) = tmp_path.glob("outputs/*/*/history.csv")
+    assert [row["epoch"] for row in table(history)] == ["1", "2"]
+
+
+def test_a_run_can_start_from_the_weights_of_another(run: Run, tmp_path: Path) -> None:
+    best = run.folder / "checkpoints" / "best.ckpt"
+    words = (*PHANTOMS, "trainer.max_epochs=1", "optimization.lr=1e-9", "data.test=0", "logger=csv")
+    train(tmp_path / "fresh", *words)
+    train(tmp_path / "started", *words, f"init_ckpt={best}")
+    stored = checkpoint.load(best).metrics
+    assert stored is not None
+    fresh, started = (metrics_of(tmp_path / name)["val/loss"] for name in ("fresh", "started"))
+    assert abs(started - stored["val/loss"]) < abs(fresh - stored["val/loss"])
+    assert_refused(lungseg("train", *words, f"init_ckpt={best}", "model.widths=[4,8,8]"), "does not fit this model")
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
+    # Without a learning rate or running statistics nothing can change.
+    still = ("optimization.lr=1e-12", "optimization.ema_decay=null", "model.norm=instance")
+    train(tmp_path / "run", *PHANTOMS, *still, "trainer.max_epochs=5", "early_stopping=2", "logger=csv")
+    assert [row["epoch"] for row in table(tmp_path / "run" / "history.csv")] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *((f"loss={file.stem}",) for file in sorted((config_folder() / "loss").glob("*.yaml"))),
+        *((f"augmentation={file.stem}",) for file in sorted((config_folder() / "augmentation").glob("*.yaml"))),
+        ("logger=csv", "loader.cache=disk", "loader.num_workers=1"),
+        ("model=unet_small", "model.widths=[4,8,8]", "model.deep_supervision=true", "model.dropout=0.1"),
+        ("optimization.ema_decay=null", "optimization.schedule=constant", "preprocess.normalisation=window"),
+        ("trainer.precision=bf16-mixed", "trainer.enable_progress_bar=false", "trainer.accumulate_grad_batches=2"),
+        ("trainer=debug", "experiment=quick", "trainer.max_epochs=1"),
+    ],
+    ids=" ".join,
+)
+def test_every_choice_trains(words: tuple[str, ...], tmp_path: Path) -> None:
+    train(tmp_path / "run", *PHANTOMS, "trainer.max_epochs=1", *words)
+    assert math.isfinite(metrics_of(tmp_path / "run")["test/loss"])
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt").build()
+    assert not (tmp_path / "run" / "cache").exists()
+    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() == ("logger=csv" in words)
+
+
+@pytest.mark.parametrize("word", ["trainer.fast_dev_run=true", "trainer.limit_val_batches=0", "trainer.max_epochs=0"])
+def test_a_run_that_hardly_trains_still_leaves_a_checkpoint(word: str, tmp_path: Path) -> None:
+    done = train(tmp_path / "run", *PHANTOMS, "trainer.max_epochs=1", word)
+    assert "best checkpoint" in done.out
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt").build()
+
+
+def test_a_sweep_runs_every_job_and_says_so(tmp_path: Path) -> None:
+    done = lungseg(
+        "train", "--multirun", *PHANTOMS, "trainer.max_epochs=1", "seed=0,1", "logger=csv", f"hydra.sweep.dir={tmp_path / 'all'}"
+    )
+    assert done.code == 0, done.err
+    assert done.out.count("epoch   1/1") == 2
+    assert [json.loads((tmp_path / "all" / job / "run.json").read_text())["seed"] for job in "01"] == [0, 1]
+    assert all((tmp_path / "all" / job / "log.txt").stat().st_size for job in "01")
+
+
+def test_names_are_taken_as_they_are_typed(tmp_path: Path) -> None:
+    odd = tmp_path / "Röntgen [neu], a=b" / "it's 100%"
+    for part, names in (("Train", ["p1 [a], x=ü.png", "p2 (b)  y.tif", "p3 ß,=.png"]), ("Test", ["p9 = [ä].png"])):
+        for seed, name in enumerate(names):
+            write_slice(odd / part / "Images", odd / part / "Masks", name, seed)
+    folder = tmp_path / "Läufe, [1] a=b" / "it's"
+    words = (*SMALL, "data=folder", f"data.root={odd}", r"data.patient_regex=^(p\d) [^,=]*", "trainer.max_epochs=1", "logger=csv")
+    train(folder, *words)
+    split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    assert [case["name"] for case in split["test"]] == ["Test/p9 = [ä].png"]
+    assert sorted(case["patient"] for case in split["train"] + split["val"]) == ["p1", "p2", "p3"]
+    train(folder, *words, "trainer.max_epochs=2", "ckpt_path=last")
+    assert len(table(folder / "history.csv")) == 2
+    train(tmp_path / "next", *words, f"init_ckpt={folder / 'checkpoints' / 'best.ckpt'}")
+
+
+def test_a_tilde_is_home(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = (*SMALL, "data=folder", f"data.root=~/{dataset.name}", "trainer.max_epochs=1", "logger=csv")
+    train(Path("~/run"), *words)
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_without_a_test_folder_validation_is_shown(dataset: Path, tmp_path: Path) -> None:
+    shutil.rmtree(dataset / "Test")
+    done = train(tmp_path / "run", *SMALL, "data=folder", f"data.root={dataset}", "trainer.max_epochs=1", "logger=csv")
+    assert "Warning: No patient is known" in done.out
+    assert not [key for key in metrics_of(tmp_path / "run") if key.startswith("test/")]
+    assert (tmp_path / "run" / "overlays" / "val_worst.png").is_file()
+
+
+def test_validation_patients_may_be_named(dataset: Path, tmp_path: Path) -> None:
+    words = ("data.patient_regex=^p(0.)", "data.val_patients=[02,03]", "trainer.max_epochs=1", "logger=csv")
+    done = train(tmp_path / "run", *SMALL, "data=folder", f"data.root={dataset}", *words)
+    assert "Warning" not in done.out
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert {part: {case["patient"] for case in cases} for part, cases in split.items()} == {
+        "train": {"01"}, "val": {"02", "03"}, "test": {"04"},
+    }  # fmt: skip
+
+
+def test_a_manifest_mixes_sources_of_different_scale(tmp_path: Path) -> None:
+    rows = ["image,mask,patient,split,slope,intercept,source"]
+    for seed in range(8):
+        name = f"s{seed}.tif" if seed % 4 else f"s{seed}.png"  # a quarter are pictures of 0 to 255
+        write_slice(tmp_path / "images", tmp_path / "masks", name, seed)
+        scale = "5.49,-1000,pictures" if name.endswith("png") else ",,scanner"
+        part = ("train", "train", "train", "train", "train", "val", "val", "test")[seed]
+        rows.append(f"images/{name},masks/s{seed}.png,p{seed},{part},{scale}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    words = (*SMALL, "data=manifest", f"data.manifest={tmp_path / 'list.csv'}", "trainer.max_epochs=1", "logger=csv")
+    # True HU in all of them, which this normalisation asks for.
+    train(tmp_path / "run", *words, "data.balance=source", "preprocess.normalisation=window")
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert {case["source"] for case in split["train"]} == {"pictures", "scanner"}
+    assert len(split["test"]) == 1
+    without = (tmp_path / "list.csv").read_text().replace("5.49,-1000", ",")
+    (tmp_path / "list.csv").write_text(without)
+    assert_refused(lungseg("train", *words, "preprocess.normalisation=window"), "are not HU")
+
+
+def test_ignored_values_must_be_named(dataset: Path, tmp_path: Path) -> None:
+    for path in dataset.rglob("Masks/*.png"):
+        mask = read_png(path)
+        mask[:, :20] = 128
+        write_png(path, mask)
+    words = (*SMALL, "data=folder", f"data.root={dataset}", "trainer.max_epochs=1", "logger=csv")
+    assert_refused(lungseg("train", *words), "holds")
+    train(tmp_path / "run", *words, "data.ignore_values=[128]")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(run: Run, tmp_path: Path) -> None:
+    words = [*PHANTOMS, "trainer.max_epochs=1", "trainer.devices=2", "hydra.run.dir=both"]
+    command = [sys.executable, "-m", "lungseg.cli", "train", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 CPU ranks" in done.stdout
+    assert done.stdout.count("epoch   1/1") == done.stdout.count("Done in") == 1
+    assert set(metrics_of(tmp_path / "both")) == set(metrics_of(run.folder))
+    record = json.loads((tmp_path / "both" / "run.json").read_text())
+    assert record["ranks"] == 2
+    assert "trainer.devices=2" in shlex.split(record["command"])
+    # What only a rank can find out is said once as well.
+    wrong = subprocess.run([*command, "seed=-1"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("Error: seed=-1") == 1
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["nonsense=1"], ["nonsense is unknown"]),
+        (["trainer.max_epoch=1"], ["trainer.max_epoch is unknown", "did you mean trainer.max_epochs?"]),
+        (["+loss.smoth=1"], ["loss.smoth is unknown", "did you mean loss.smooth?"]),
+        (["model=resnet_small"], ["model=resnet_small is unknown", "did you mean resunet_small?"]),
+        (["nonsense"], ["nonsense"]),
+        (["seed=0,1"], ["--multirun"]),
+        (["optimization.lr=fast"], ["optimization.lr=fast must be a number"]),
+        (["optimization.lr=-1"], ["optimization.lr=-1 must be above 0"]),
+        (["optimization.ema_decay=2"], ["optimization.ema_decay=2"]),
+        (["optimization.schedule=linear"], ["linear", "cosine"]),
+        (["loader.batch_size=0"], ["loader.batch_size=0"]),
+        (["preprocess.size=64.5"], ["preprocess.size=64.5 must be a whole number"]),
+        (["preprocess.percentiles=[1]"], ["preprocess.percentiles"]),
+        (["model.widths=[4]"], ["model.widths=[4]"]),
+        (["model.out_channels=2"], ["model.out_channels"]),
+        (["augmentation.gamma=3"], ["augmentation.gamma=3"]),
+        (["trainer.max_epochs=many"], ["trainer.max_epochs=many"]),
+        (["trainer.precision=odd"], ["trainer.precision=odd", "bf16-mixed"]),
+        (["trainer.accelerator=abacus"], ["abacus"]),
+        (["trainer.devices=0"], ["trainer.devices=0"]),
+        (["logger.names=[paper]"], ["paper", "tensorboard"]),
+        (["seed=-1"], ["seed=-1"]),
+        (["early_stopping=0"], ["early_stopping=0"]),
+        (["init_ckpt=nowhere.ckpt"], ["nowhere.ckpt is no file"]),
+        (["ckpt_path=nowhere.ckpt"], ["nowhere.ckpt is no file"]),
+        (["ckpt_path=last"], ["nothing to go on from"]),
+        (["ckpt_path=last", "hydra.run.dir=empty"], ["nothing to go on from"]),
+        (["data.size=8"], ["data.size=8"]),
+        (["data.train=0"], ["data.train"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_cannot_work_is_refused_in_one_sentence(words: list[str], parts: list[str]) -> None:
+    assert_refused(lungseg("train", *PHANTOMS, *words), *parts)
+
+
+def test_a_checkpoint_of_the_wrong_kind_is_refused(run: Run) -> None:
+    best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={best}"), "goes into init_ckpt")
+    assert_refused(lungseg("train", *PHANTOMS, f"init_ckpt={last}"), "training state")
+    assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={last}", "model.widths=[4,8,8]"), "does not fit this model")
+
+
+def _no_masks(root: Path) -> None:
+    shutil.rmtree(root / "Train" / "Masks")
+
+
+def _one_mask_missing(root: Path) -> None:
+    (root / "Train" / "Masks" / "p01_a.png").unlink()
+
+
+def _other_size(root: Path) -> None:
+    write_png(root / "Train" / "Masks" / "p01_a.png", chest(32)[1] * 255)
+
+
+def _no_lung(root: Path) -> None:
+    for path in root.rglob("Masks/*.png"):
+        write_png(path, np.zeros((64, 64), np.uint8))
+
+
+def _damaged(root: Path) -> None:
+    path = root / "Train" / "Images" / "p01_a.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def _patient_on_both_sides(root: Path) -> None:
+    write_slice(root / "Test" / "Images", root / "Test" / "Masks", "p01_z.png", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (shutil.rmtree, ["is not a folder", "data.root"]),
+        (_no_masks, ["must hold Train/Images"]),
+        (_one_mask_missing, ["p01_a.png"]),
+        (_other_size, ["p01_a.png", "64 x 64", "32 x 32"]),
+        (_no_lung, ["no training mask holds any lung"]),
+        (_damaged, ["p01_a.png", "damaged"]),
+        (_patient_on_both_sides, ["1 patients are both in", "p01"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_data_that_cannot_be_used_are_refused_in_one_sentence(spoil, parts: list[str], dataset: Path) -> None:
+    spoil(dataset)
+    done = lungseg("train", *SMALL, "data=folder", f"data.root={dataset}", r"data.patient_regex=^p\d\d", "logger=csv")
+    assert_refused(done, *parts)
+
+
+def test_a_root_must_be_given() -> None:
+    assert_refused(lungseg("train", "data=folder"), "data.root is needed")
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_refused(lungseg("train", *PHANTOMS, f"hydra.run.dir={tmp_path / 'file' / 'run'}"), "file")
+
+
+def test_every_setting_can_be_shown() -> None:
+    done = lungseg("train", "data=folder", "--cfg", "job")
+    assert done.code == 0
+    assert "patient_regex: null" in done.out
+
+
+def test_the_same_folder_anywhere_gives_the_same_figures(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        root = write_dataset(tmp_path / name / "data")
+        train(tmp_path / name / "run", *SMALL, "data=folder", f"data.root={root}", "trainer.max_epochs=1", "logger=csv")
+    assert metrics_of(tmp_path / "here" / "run") == metrics_of(tmp_path / "there" / "run")
+    hashes = [json.loads((tmp_path / name / "run" / "run.json").read_text())["data_hash"] for name in ("here", "there")]
+    assert hashes[0] == hashes[1]
