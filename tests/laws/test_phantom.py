@@ -74,7 +74,7 @@ def test_lungs_cover_a_plausible_part_of_the_picture(many: list[PhantomSlice]) -
     shares = np.array([np.mean(phantom.sides > 0) for phantom in many if phantom.sides.any()])
     assert 0.08 < np.median(shares) < 0.3
     assert shares.max() < 0.75
-    assert np.mean(shares < 0.05) > 0.05  # apices and bases are among them
+    assert np.percentile(shares, 5) < 0.5 * np.median(shares)  # apices and bases are among them
 
 
 def test_grey_values_are_those_of_ct(many: list[PhantomSlice]) -> None:
@@ -155,7 +155,7 @@ def threshold_baseline(image_hu: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def test_a_threshold_does_not_solve_it(capsys: pytest.CaptureFixture[str]) -> None:
     scores = []
-    for seed in range(10_000, 10_080):
+    for seed in range(10_000, 10_060):
         phantom = phantom_slice(seed)
         truth = phantom.sides > 0
         if truth.any():

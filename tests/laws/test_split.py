@@ -70,7 +70,7 @@ def test_named_patients_are_the_validation_set(
 @pytest.mark.parametrize(
     ("fraction", "named", "said"),
     [
-        (0.1, ["B", "X", "Y"], r"val_patients names X, Y, not among the 3 patients \(A, B, C"),
+        (0.1, ["B", "X", "Y"], r"data\.val_patients.* X, Y.* 3 patients \(A, B, C"),
         (0.1, ["A", "B", "C"], "leaves 0 cases for training and 3 for validation"),
         (0.1, [], "leaves 3 cases for training and 0 for validation"),
         (0.0, None, r"val_fraction=0\.0"),

@@ -143,7 +143,7 @@ def _predict(options: Options) -> int:
         with bar as progress:
             task = progress.add_task("segmenting", total=len(work)) if progress else None
 
-            def done(result: Result) -> None:
+            def done(result: "Result") -> None:
                 if progress is not None and task is not None:
                     progress.advance(task)
                 if result.error:

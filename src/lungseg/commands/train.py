@@ -70,13 +70,15 @@ def _through_hydra(argv: Sequence[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     failures: list[UserError] = []
+    folders: list[Path] = []
     command = f"{_program()} {shlex.join(argv)}"
 
     def task(config: DictConfig) -> float | None:
+        folders.append(Path(HydraConfig.get().runtime.output_dir))
         # An exception here would reach the user as Hydra's own, and an exit would end a whole sweep: kept until Hydra is done.
         try:
             plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-            return _run(plain, Path(HydraConfig.get().runtime.output_dir), command)
+            return _run(plain, folders[-1], command)
         except UserError as error:
             failures.append(error)
             return None
@@ -88,6 +90,10 @@ def _through_hydra(argv: Sequence[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
     except HydraException as error:
         raise UserError(_sentence(error)) from error
+    except OSError as error:
+        if folders:
+            raise
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); choose a folder with hydra.run.dir=...") from error
     except SystemExit as stop:  # of its argument parser, which has said what was wrong
         return REFUSED if stop.code else 0
     finally:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ class PhantomSource:
     def __init__(self, train: int = 800, val: int = 80, test: int = 120, size: int = 128, seed: int = 0) -> None:
         if min(train, val) < 1 or test < 0:
             raise UserError("data.train and data.val must be at least 1 and data.test at least 0.")
+        if seed < 0:
+            raise UserError(f"data.seed={seed} must be 0 or more.")
         if size < 32:
             raise UserError(f"data.size={size} is too small for a chest: give 32 pixels or more.")
         self.counts, self.size, self.seed = (train, val, test), size, seed
@@ -181,7 +184,7 @@ class ManifestSource:
 
     def split(self) -> Split:
         parts: dict[str, list[FileCase]] = {"train": [], "val": [], "test": []}
-        for line, row in enumerate(self._rows(), start=2):
+        for line, row in self._rows():
             part = (row.get("split") or "train").strip().lower()
             if part not in parts:
                 raise UserError(f"{self.manifest} line {line}: split {part!r} is unknown: use train, val or test.")
@@ -192,13 +195,14 @@ class ManifestSource:
         divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
         return replace(divided, balanced=self.balance == "source")
 
-    def _rows(self) -> list[dict[str, str]]:
+    def _rows(self) -> list[tuple[int, dict[str, str]]]:
+        """The rows, each with its line in the file."""
         try:
             with self.manifest.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
                 columns = tuple(name.strip().lower() for name in reader.fieldnames or ())
                 reader.fieldnames = columns
-                rows = list(reader)
+                rows = [(reader.line_num, row) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({error}).") from error
         missing = [name for name in ("image", "mask") if name not in columns]
@@ -221,6 +225,8 @@ class ManifestSource:
             slope, intercept = float(row.get("slope") or 1.0), float(row.get("intercept") or 0.0)
         except ValueError as error:
             raise UserError(f"{self.manifest} line {line}: slope and intercept must be numbers ({error}).") from error
+        if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+            raise UserError(f"{self.manifest} line {line}: slope {slope:g} and intercept {intercept:g} leave no grey values.")
         return FileCase(
             name=f"{part}/{(row.get('image') or '').strip()}",
             image=paths["image"],

@@ -111,7 +111,6 @@ class History(Checkpoint):
             "seconds": time.perf_counter() - self._began,
             "images": self._images,
         }
-        metrics["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         row = {column: metrics.get(column, math.nan) for column in self.COLUMNS}
         self.rows.append(row)
         write_text(self.path, _csv(self.rows, self.COLUMNS))
@@ -208,5 +207,5 @@ def _csv(rows: list[dict[str, float]], columns: tuple[str, ...]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
     return text.getvalue()

@@ -27,14 +27,14 @@ def precision_for(trainer: Mapping[str, Any]) -> Any:
 def describe_cost(module: SegmentationModule, images: Mapping[str, int], batch_size: int, trainer: pl.Trainer, ranks: int) -> str:
     """Parameters, images and steps, and what an epoch will take, from two timed steps on a copy of the network."""
     steps = -(-images["training"] // ranks) // batch_size or 1
-    parameters = sum(parameter.numel() for parameter in module.net.parameters())
+    name, parameters = module.net_config["class"], sum(parameter.numel() for parameter in module.net.parameters())
     device = trainer.strategy.root_device
     seconds = steps * _seconds_per_step(module, batch_size, str(trainer.precision), device) * (ranks if device.type == "cpu" else 1)
     where = f"{ranks} {device.type.upper()} rank{'s' if ranks > 1 else ''}"
     epochs = trainer.max_epochs or 0
     counted = ", ".join(f"{count} {name}" for name, count in images.items())
     return (
-        f"{module.net_config['class']} with {parameters / 1e6:.2f} M parameters on {where} ({trainer.precision}); {counted} slices.\n"
+        f"{name} with {parameters / 1e6:.2f} M parameters on {where} ({trainer.precision}); {counted} slices.\n"
         f"An epoch is {steps} steps of {batch_size * ranks} slices and takes about {_spoken(seconds)}; "
         f"{epochs} epochs about {_spoken(seconds * epochs)}."
     )

@@ -17,7 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 from rich.progress import Progress
@@ -144,14 +144,11 @@ def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | No
         callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping))
     if show_bar and console is not None and console.is_terminal:
         callbacks.append(Bar(console))
-    loggers = _loggers(job, folder)
-    if loggers:
-        callbacks.append(LearningRateMonitor(logging_interval="step"))
     try:
         return pl.Trainer(
             **arguments,
             callbacks=callbacks,
-            logger=loggers or False,
+            logger=_loggers(job, folder) or False,
             plugins=[WholeFileCheckpointIO()],
             default_root_dir=folder,
             enable_progress_bar=False,
