@@ -26,6 +26,22 @@ LITERAL_KEYS = (
     "hydra.sweep.dir",
 )
 
+SECTIONS = (
+    "data",
+    "model",
+    "loss",
+    "augmentation",
+    "preprocess",
+    "loader",
+    "optimization",
+    "trainer",
+    "logger",
+    "seed",
+    "early_stopping",
+    "init_ckpt",
+    "ckpt_path",
+)
+
 
 def config_folder() -> Path:
     """The folder of configs: in a checkout the one at its top, so that an edit counts at once; else the one in the package."""
@@ -149,6 +165,10 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     from lungseg.training.module import Optimization
     from lungseg.training.run import Job
 
+    for where, keys, known in (("", config, SECTIONS), ("logger", config["logger"], ("names",))):
+        for key in keys:
+            if key not in known:
+                raise UserError(f"{where}.{key} is unknown: {nearest(key, known, where)}".removeprefix("."))
     name = str(config["model"].get("_target_", "")).rpartition(".")[2]
     if name not in NETS:
         raise UserError(f"model._target_ must name one of {', '.join(NETS)}.")
@@ -159,7 +179,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     build_net({"class": name, **net})  # says now what is wrong with it
     trainer = config["trainer"]
     check(pl.Trainer, {key: value for key, value in trainer.items() if (key, value) != ("precision", "auto")}, "trainer")
-    check(Job, {key: config[key] for key in ("seed", "early_stopping")}, "")
+    check(Job, {"logger": config["logger"]["names"], **{key: config[key] for key in ("seed", "early_stopping")}}, "")
     return Job(
         source=build(config["data"], "data"),
         net={"class": name, **net},

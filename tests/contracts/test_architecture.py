@@ -55,17 +55,11 @@ def test_a_room_imports_only_from_floors_below(path: Path) -> None:
     for parts in imported(ast.parse(path.read_text(encoding="utf-8"))):
         other = room(parts)
         same = other == own or any({own, other} <= rooms for rooms in ONE_ROOM)
-        assert same or FLOORS[other] < FLOORS[own], (
-            f"{own} (floor {FLOORS[own]}) imports {other} (floor {FLOORS[other]})"
-        )
+        assert same or FLOORS[other] < FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {other} (floor {FLOORS[other]})"
 
 
 def test_package_files_inside_rooms_are_empty() -> None:
-    filled = [
-        path
-        for path in SOURCE.rglob("__init__.py")
-        if path.parent != SOURCE and path.read_text(encoding="utf-8").strip()
-    ]
+    filled = [path for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE and path.read_text(encoding="utf-8").strip()]
     assert not filled
 
 

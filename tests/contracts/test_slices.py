@@ -70,9 +70,7 @@ def palette(indices: NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image
 def dicom(path: Path, pixels: NDArray[Any] = HU, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> None:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = (
-        ExplicitVRLittleEndian if syntax in (RLELossless, JPEG2000Lossless) else syntax
-    )
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax in (RLELossless, JPEG2000Lossless) else syntax
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
     dataset.Modality = "CT"
     if pixels.size:
@@ -130,9 +128,7 @@ EXACT: dict[str, tuple[str, Write, NDArray[Any]]] = {
     "dicom jpeg 2000": ("a.dcm", lambda p: dicom(p, SMOOTH, syntax=JPEG2000Lossless), SMOOTH),
     "dicom white is low": (
         "a.dcm",
-        lambda p: dicom(
-            p, GREY16 // 16, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11, Modality="CR"
-        ),
+        lambda p: dicom(p, GREY16 // 16, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11, Modality="CR"),
         4095 - (GREY16 // 16).astype(int),
     ),
     "dicom white is low, hu": ("a.dcm", lambda p: dicom(p, PhotometricInterpretation="MONOCHROME1"), HU),
@@ -289,9 +285,7 @@ def test_sizes_are_checked_before_anything_is_decoded(tmp_path: Path) -> None:
         at = data.index(struct.pack("<HH", tag, 4), 8 + GREY8.size)
         struct.pack_into("<I", data, at + 8, 60_000)
     (tmp_path / "a.tif").write_bytes(data)
-    (tmp_path / "a.npy").write_bytes(
-        b"\x93NUMPY\1\0v\0{'descr':'|u1','fortran_order':False,'shape':(60000,60000)}".ljust(128)
-    )
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0v\0{'descr':'|u1','fortran_order':False,'shape':(60000,60000)}".ljust(128))
     nifti(tmp_path / "a.nii", STACK)
     data = bytearray((tmp_path / "a.nii").read_bytes())
     struct.pack_into("<3h", data, 42, 30_000, 30_000, 30_000)
@@ -368,9 +362,7 @@ def test_named_values_are_lung_and_ignored_ones_are_left_out(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
-def test_grey_edges_are_cut_at_half_range_with_a_warning(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_grey_edges_are_cut_at_half_range_with_a_warning(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fine = cv2.circle(np.zeros((2048, 2048), np.uint8), (1000, 1050), 700, 255, -1)
     soft = cv2.resize(fine, (256, 256), interpolation=cv2.INTER_AREA)
     Image.fromarray(soft).save(tmp_path / name)

@@ -90,7 +90,9 @@ def test_a_pickled_object_is_refused_unrun(content: dict[str, Any], tmp_path: Pa
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("name", ["antigravity.fly", "os.system", "torch.nn.Linear", "EncoderDecoder", "__class__", None, ["ResUNet"]])
+@pytest.mark.parametrize(
+    "name", ["antigravity.fly", "os.system", "torch.nn.Linear", "EncoderDecoder", "__class__", None, ["ResUNet"]]
+)
 def test_a_class_is_taken_from_the_list_and_never_imported(name: Any, content: dict[str, Any], tmp_path: Path) -> None:
     content["net"] = {"class": name}
     torch.save(content, tmp_path / "best.ckpt")

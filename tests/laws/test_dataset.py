@@ -3,20 +3,19 @@
 import math
 import pickle
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from builders import ChestCase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from builders import ChestCase
 from lungseg.data.augment import Augmentation
 from lungseg.data.cache import SliceCache, build_cache
 from lungseg.data.datamodule import Loader, LungDataModule
@@ -183,12 +182,12 @@ def plain(batches: DataLoader[Batch]) -> list[list[bytes]]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[LungDataModule]:
+def data(tmp_path: Path) -> LungDataModule:
     train = tuple(ChestCase(f"t{i}", f"T{i}", "AB"[i > 6], seed=i) for i in range(9))
     augmentation = Augmentation(rotation_deg=15, flip_horizontal=0.5, scale=(0.7, 1.3), elastic=0.3, window=0.5, noise=0.3)
     module = LungDataModule(Split(train, tuple(CASES), (), True), PREPROCESS, augmentation, Loader(2), tmp_path, seed=3)
     module.setup("fit")
-    yield module
+    return module
 
 
 def two_epochs(data: LungDataModule, workers: int) -> list[list[bytes]]:
@@ -248,9 +247,7 @@ def test_masks_without_any_lung_stop_the_run(tmp_path: Path) -> None:
 @given(batch_size=st.integers(1, 20))
 def test_a_batch_larger_than_the_data_still_comes(batch_size: int) -> None:
     train = tuple(ChestCase(name, name) for name in "xy")
-    data = LungDataModule(
-        Split(train, (CASES[0],), (), True), PREPROCESS, Augmentation(), Loader(batch_size, 0), Path("unused")
-    )
+    data = LungDataModule(Split(train, (CASES[0],), (), True), PREPROCESS, Augmentation(), Loader(batch_size, 0), Path("unused"))
     data.setup("fit")
     assert sum(len(batch.ids) for batch in data.train_dataloader()) == 2
 

@@ -27,15 +27,18 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("before", [None, "old"])
-def test_after_a_failure_everything_is_as_before(
-    before: str | None, failure: type[BaseException], tmp_path: Path
-) -> None:
+def test_after_a_failure_everything_is_as_before(before: str | None, failure: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "result.txt"
     if before is not None:
         path.write_text(before, encoding="utf-8")
-    with pytest.raises(failure), written_whole(path) as beside:
-        beside.write_text("half", encoding="utf-8")
-        raise failure
+
+    def fail() -> None:
+        with written_whole(path) as beside:
+            beside.write_text("half", encoding="utf-8")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
     assert not left_over(tmp_path, *(["result.txt"] if before else []))
     assert before is None or path.read_text(encoding="utf-8") == before
 
@@ -73,9 +76,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"result\.txt cannot be written \(No space left on device\).*make room"):
+
+    def fill() -> None:
         with written_whole(tmp_path / "result.txt"):
             Path("/dev/full").write_bytes(b"x")
+
+    with pytest.raises(UserError, match=r"result\.txt cannot be written \(No space left on device\).*make room"):
+        fill()
     assert not left_over(tmp_path)
 
 

@@ -110,9 +110,7 @@ def test_tversky_of_halves_is_dice(seed: int, smooth: float) -> None:
 def test_sums_are_sums(seed: int, weights: tuple[float, float]) -> None:
     tensors, (a, b) = draw(seed), weights
     torch.testing.assert_close(DiceBCE(a, b)(*tensors), a * Dice()(*tensors) + b * BCE()(*tensors))
-    torch.testing.assert_close(
-        FocalDice(focal_weight=a, dice_weight=b)(*tensors), a * Focal()(*tensors) + b * Dice()(*tensors)
-    )
+    torch.testing.assert_close(FocalDice(focal_weight=a, dice_weight=b)(*tensors), a * Focal()(*tensors) + b * Dice()(*tensors))
 
 
 @given(seed=seeds, loss=losses, pixel=st.integers(0, 53), rise=st.floats(0.1, 5))

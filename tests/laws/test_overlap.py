@@ -107,9 +107,7 @@ def test_the_written_rules() -> None:
 
 
 def test_what_is_summarised_is_defined() -> None:
-    assert [line.split()[0] for line in DEFINITIONS.splitlines() if line[2] != " " and line[0] == " "] == list(
-        summarise([])
-    )
+    assert [line.split()[0] for line in DEFINITIONS.splitlines() if line[2] != " " and line[0] == " "] == list(summarise([]))
 
 
 def test_shapes_must_be_the_same() -> None:

@@ -78,9 +78,7 @@ def test_a_mask_may_be_marked_in_front(tmp_path: Path) -> None:
 def test_all_files_without_partner_are_named_at_once(tmp_path: Path) -> None:
     touch(tmp_path / "i", "good.png", *(f"p/lone{n:02}.png" for n in range(12)))
     touch(tmp_path / "m", "good.png", "left over.png")
-    with pytest.raises(
-        UserError, match=r"12 images .*p/lone00\.png.*lone09\.png and 2 more.*1 masks .*left over\.png"
-    ) as caught:
+    with pytest.raises(UserError, match=r"12 images .*p/lone00\.png.*lone09\.png and 2 more.*1 masks .*left over\.png") as caught:
         pair_files(tmp_path / "i", tmp_path / "m")
     assert "good" not in str(caught.value)
 

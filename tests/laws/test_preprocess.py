@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from builders import chest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from builders import chest
 from lungseg.errors import UserError
 from lungseg.preprocess import IGNORE, LUNG, NORMALISATIONS, Preprocess
 
@@ -65,9 +65,7 @@ def test_a_smooth_image_comes_back_as_it_was(size: int, shape: tuple[int, int]) 
 
 @few
 @given(size=SIZES, shape=SHAPES, seed=SEEDS, axis=st.sampled_from([0, 1]))
-def test_flips_and_turns_commute_with_the_way_there_and_back(
-    size: int, shape: tuple[int, int], seed: int, axis: int
-) -> None:
+def test_flips_and_turns_commute_with_the_way_there_and_back(size: int, shape: tuple[int, int], seed: int, axis: int) -> None:
     preprocess, image = Preprocess(size), noise(shape, seed)
     back = there_and_back(preprocess, image)
     np.testing.assert_allclose(there_and_back(preprocess, np.flip(image, axis)), np.flip(back, axis), atol=0.5)

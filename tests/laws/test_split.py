@@ -1,10 +1,10 @@
 """Laws of the split: parts are disjoint, patients stay whole, the draw depends on the cases and its seed alone."""
 
 import pytest
-from builders import ChestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import ChestCase
 from lungseg.data.split import Split, split_validation
 from lungseg.errors import UserError
 
@@ -39,9 +39,7 @@ def test_the_fraction_counts_patients(cases: list[ChestCase], fraction: float, s
 
 
 @given(cases=SEVERAL, fraction=FRACTIONS, seed=SEEDS, data=st.data())
-def test_the_order_of_the_files_does_not_matter(
-    cases: list[ChestCase], fraction: float, seed: int, data: st.DataObject
-) -> None:
+def test_the_order_of_the_files_does_not_matter(cases: list[ChestCase], fraction: float, seed: int, data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(cases))
     once, again = split_validation(cases, fraction, None, seed), split_validation(shuffled, fraction, None, seed)
     assert [set(part) for part in once] == [set(part) for part in again]
@@ -57,9 +55,7 @@ def test_the_seed_draws() -> None:
 
 
 @given(cases=SEVERAL, fraction=FRACTIONS, seed=SEEDS, data=st.data())
-def test_named_patients_are_the_validation_set(
-    cases: list[ChestCase], fraction: float, seed: int, data: st.DataObject
-) -> None:
+def test_named_patients_are_the_validation_set(cases: list[ChestCase], fraction: float, seed: int, data: st.DataObject) -> None:
     patients = sorted({group(case) for case in cases})
     named = data.draw(st.sets(st.sampled_from(patients), min_size=1, max_size=len(patients) - 1))
     train, val = split_validation(cases, fraction, sorted(named), seed)

@@ -114,7 +114,7 @@ def _value(key: str, text: str, kind: str) -> Any:
 def _predict(options: Options) -> int:
     from lungseg.imaging.pairs import find_images
 
-    images = _images(options.input, find_images)
+    images = _images(options, find_images)
     _check_output(options)
 
     # Only now the heavy part: everything above answers at once.
@@ -134,6 +134,7 @@ def _predict(options: Options) -> int:
     work = items(images, options.output)
     if options.truth is not None:
         work = _with_truth(work, options.truth, options.input)
+    _check_nothing_replaced(work)
     extras = Extras(options.overlays, options.probabilities, options.mask_values, options.ignore_values)
 
     console = Console(soft_wrap=True)
@@ -160,10 +161,15 @@ def _predict(options: Options) -> int:
     return 1 if failed else 0
 
 
-def _images(source: Path, find_images: Any) -> list[tuple[str, Path]]:
-    """Names below the input, and paths."""
+def _images(options: Options, find_images: Any) -> list[tuple[str, Path]]:
+    """Names below the input, and paths; what an earlier prediction left in an output inside the input is no image."""
+    source, output = options.input, options.output.resolve()
     if source.is_dir():
-        return [(path.relative_to(source).as_posix(), path) for path in find_images(source)]
+        inside = output != source.resolve() and output.is_relative_to(source.resolve())
+        paths = [path for path in find_images(source) if not (inside and path.resolve().is_relative_to(output))]
+        if not paths:
+            raise UserError(f"input={source} holds no image that can be read: check the folder and its file types.")
+        return [(path.relative_to(source).as_posix(), path) for path in paths]
     if source.is_file():
         return [(source.name, source)]
     raise UserError(f"input={source} is neither a file nor a folder.")
@@ -178,6 +184,15 @@ def _check_output(options: Options) -> None:
             raise UserError(f"output={output} is also the {name}: masks must not replace images; give another folder.")
     if output.is_dir() and any(output.iterdir()) and not options.overwrite:
         raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
+
+
+def _check_nothing_replaced(work: Sequence[Any]) -> None:
+    given = {path.resolve() for item in work for path in (item.image, item.truth) if path is not None}
+    for item in work:
+        if item.mask.resolve() in given:
+            raise UserError(
+                f"the mask of {item.image} would replace {item.mask}: masks must not replace images; give another output."
+            )
 
 
 def _with_truth(work: Sequence[Any], truth: Path, source: Path) -> list[Any]:

@@ -131,9 +131,7 @@ class Augmentation:
             self._built = (preprocess, _build(self, preprocess))
         return self._built[1]
 
-    def _window(
-        self, image: NDArray[np.float32], preprocess: Preprocess, rng: np.random.Generator
-    ) -> tuple[float, float]:
+    def _window(self, image: NDArray[np.float32], preprocess: Preprocess, rng: np.random.Generator) -> tuple[float, float]:
         """The two raw grey values that become 0 and 1."""
         # Scaled and offset values seen through a window are the values seen through a window that is moved back.
         scale, offset = rng.uniform(*self.hu_scale), rng.uniform(-self.hu_offset, self.hu_offset)

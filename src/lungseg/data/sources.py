@@ -184,11 +184,18 @@ class ManifestSource:
 
     def split(self) -> Split:
         parts: dict[str, list[FileCase]] = {"train": [], "val": [], "test": []}
+        placed: dict[Path, str] = {}
         for line, row in self._rows():
             part = (row.get("split") or "train").strip().lower()
             if part not in parts:
                 raise UserError(f"{self.manifest} line {line}: split {part!r} is unknown: use train, val or test.")
-            parts[part].append(self._case(line, part, row))
+            case = self._case(line, part, row)
+            other = placed.setdefault(case.image.resolve(), part)
+            if other != part:
+                raise UserError(
+                    f"{self.manifest} line {line}: {case.image} is in {other} already: results would be too good; keep one row."
+                )
+            parts[part].append(case)
         if not parts["train"]:
             raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
         val = parts["val"] or None
@@ -271,9 +278,10 @@ def _patient(pattern: re.Pattern[str] | None, image: Path) -> str | None:
         return None
     stem = common_stem(image)
     match = pattern.search(stem)
-    if match is None:
+    patient = match.group(1 if pattern.groups else 0) if match else None
+    if not patient:
         raise UserError(f"data.patient_regex={pattern.pattern!r} finds no patient in {stem!r} ({image}).")
-    return str(match.group(1) if pattern.groups else match.group(0))
+    return str(patient)
 
 
 def _size(shape: tuple[int, ...]) -> str:

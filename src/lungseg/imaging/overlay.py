@@ -78,9 +78,7 @@ def grid(
     font = ImageFont.load_default(text_size)
     for caption, (top, left) in zip(captions or [""] * len(pictures), corners, strict=True):
         place = (left + text_size // 3, top + text_size // 4)
-        draw.text(
-            place, _plain(caption), fill=INK, font=font, stroke_width=max(1, text_size // 10), stroke_fill=(0, 0, 0)
-        )
+        draw.text(place, _plain(caption), fill=INK, font=font, stroke_width=max(1, text_size // 10), stroke_fill=(0, 0, 0))
     x, y = GAP + text_size // 2, sheet.shape[0] - line + text_size // 3
     for name, colour in legend or ():
         draw.rectangle((x, y + text_size // 4, x + text_size, y + text_size), fill=colour)

@@ -132,9 +132,7 @@ def _folded_unmarked(path: Path, root: Path) -> tuple[str, ...]:
     return tuple(part.casefold() for part in _unmarked(path, root))
 
 
-def _group(
-    files: Iterable[Path], root: Path, key: Callable[[Path, Path], tuple[str, ...]]
-) -> dict[tuple[str, ...], list[Path]]:
+def _group(files: Iterable[Path], root: Path, key: Callable[[Path, Path], tuple[str, ...]]) -> dict[tuple[str, ...], list[Path]]:
     groups = defaultdict(list)
     for path in files:
         groups[key(path, root)].append(path)

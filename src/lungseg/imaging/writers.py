@@ -100,9 +100,7 @@ def _nifti(stack: NDArray[Any], like: Path | None) -> bytes:
             sitk.WriteImage(image[:, :, 0] if is_flat else image, str(written))
             check_whole_nifti(written)
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(
-                f"{folder} has no room for a volume: free some, or set TMPDIR to another folder."
-            ) from error
+            raise UserError(f"{folder} has no room for a volume: free some, or set TMPDIR to another folder.") from error
         return gzip.compress(written.read_bytes(), compresslevel=6, mtime=0)  # the same mask gives the same bytes
 
 

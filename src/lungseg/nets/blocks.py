@@ -77,9 +77,7 @@ class DoubleConv(nn.Module):
     Dropout of whole channels, where asked for, stands before the second convolution (Zagoruyko 2016, Tompson 2015).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "batch", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "batch", dropout: float = 0.0) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise UserError(f"model.dropout={dropout} must be 0 or more and below 1.")
@@ -100,9 +98,7 @@ class DoubleConv(nn.Module):
 class ResidualBlock(DoubleConv):
     """The double convolution with what came in added before the last ReLU (He 2016, figure 5 left, option B)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "batch", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "batch", dropout: float = 0.0) -> None:
         super().__init__(in_channels, out_channels, stride, norm, dropout)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:

@@ -1,0 +1,64 @@
+"""A command loads what it needs and no more: help at once, prediction without anything of training."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from builders import write_slice
+from lungseg.metrics.definitions import DEFINITIONS
+
+CHECKOUT = Path(__file__).parents[2]
+TRAINING_ONLY = ("pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "albumentations", "tensorboard", "lungseg.training")
+
+
+def modules_after(code: str, *arguments: str) -> tuple[str, set[str]]:
+    """What a fresh interpreter says while it runs this, and the modules that it has loaded then."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout, set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_prediction_needs_nothing_of_training(checkpoint_file: Path, tmp_path: Path) -> None:
+    write_slice(tmp_path / "in", tmp_path / "truth", "a.png", seed=0)
+    words = ["predict", f"ckpt={checkpoint_file}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
+    words += [f"truth={tmp_path / 'truth'}", "overlays=true", "probabilities=true"]
+    _, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
+    assert (tmp_path / "out" / "a.png").is_file()
+    assert "torch" in loaded
+    assert not loaded & set(TRAINING_ONLY)
+
+
+def test_help_loads_no_torch_and_says_everything() -> None:
+    for words in (["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]):
+        out, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
+        assert out
+        assert not loaded & {"torch", "numpy", *TRAINING_ONLY}, words
+
+
+def test_help_of_training_answers_at_once() -> None:
+    began = time.perf_counter()
+    command = [sys.executable, str(CHECKOUT / "train.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    seconds = time.perf_counter() - began
+    print(f"python train.py --help: {seconds:.2f} s")
+    assert seconds < 3  # under 1 s on a quiet machine
+    said = set(done.stdout.split())
+    assert {"data", "model", "loss", "augmentation", "trainer", "logger", "experiment", "resunet_small", "ckpt_path=last"} <= said
+    assert {"train.py", "iou_pooled", "false_lung_images", "val/iou"} <= said
+    assert DEFINITIONS in done.stdout
+
+
+def test_a_refusal_of_prediction_needs_no_torch(tmp_path: Path) -> None:
+    words = [f"ckpt={tmp_path / 'no.ckpt'}", f"input={tmp_path / 'nowhere'}", f"output={tmp_path / 'out'}"]
+    _, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 2", "predict", *words)
+    assert "torch" not in loaded
+
+
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    _, loaded = modules_after("import lungseg\nassert lungseg.__version__")
+    assert not loaded & {"torch", "numpy", *TRAINING_ONLY}
+    _, loaded = modules_after("from lungseg import Segmenter")
+    assert "torch" in loaded
+    assert not loaded & set(TRAINING_ONLY)

@@ -1,0 +1,384 @@
+"""Journeys of prediction: a checkpoint and images in, masks and one summary out."""
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from helpers import Done, assert_refused, lungseg, read_png, table, write_png
+from numpy.typing import NDArray
+
+from builders import chest, write_slice
+from lungseg import Segmenter
+from lungseg.errors import UserError
+from lungseg.imaging.slices import read_stack
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Three slices, one of them in a sub-folder; their true masks lie in ``truth`` beside."""
+    folder = tmp_path / "images"
+    for seed, name in enumerate(("a.png", "b.tif")):
+        write_slice(folder, tmp_path / "truth", name, seed)
+    write_slice(folder / "sub", tmp_path / "truth" / "sub", "c.png", seed=2)
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def predict(checkpoint_file: Path, source: Path, output: Path, *words: str) -> Done:
+    return lungseg("predict", f"ckpt={checkpoint_file}", f"input={source}", f"output={output}", *words)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def masks(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder) if not name.endswith((".csv", ".json"))}
+
+
+def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    write_png(images / "wide.png", np.arange(50 * 70, dtype=np.uint8).reshape(50, 70))
+    done = predict(checkpoint_file, images / "wide.png", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    assert files(tmp_path / "out") == {"wide.png", "summary.csv"}
+    mask = read_png(tmp_path / "out" / "wide.png")
+    assert (mask.shape, mask.dtype) == ((50, 70), np.uint8)
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_a_folder_is_mirrored(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    done = predict(checkpoint_file, images, tmp_path / "out")
+    assert done.code == 0
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+    rows = table(tmp_path / "out" / "summary.csv")
+    assert list(rows[0]) == ["file", "lung_fraction", "seconds", "warnings"]
+    assert [row["file"] for row in rows] == ["a.png", "b.tif", "sub/c.png"]
+    for row, name in zip(rows, ("a.png", "b.png", "sub/c.png"), strict=True):
+        mask = read_png(tmp_path / "out" / name)
+        assert float(row["lung_fraction"]) == pytest.approx((mask > 0).mean(), abs=1e-5)
+        assert float(row["seconds"]) > 0
+        assert row["warnings"] == ("" if mask.any() else "no lung found")
+    assert "3 files, cpu" in done.out
+    assert f"3 masks and summary.csv are in {tmp_path / 'out'}" in done.out
+
+
+def test_the_python_interface_gives_the_same_mask(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    predict(checkpoint_file, images, tmp_path / "out")
+    segmenter = Segmenter.load(str(checkpoint_file))
+    for name, mask in (("a.png", "a.png"), ("b.tif", "b.png")):
+        found = segmenter(images / name)
+        assert (found.dtype, found.shape) == (np.bool_, (64, 64))
+        np.testing.assert_array_equal(found, read_png(tmp_path / "out" / mask) > 0)
+        np.testing.assert_array_equal(found, segmenter(str(images / name)))
+        np.testing.assert_array_equal(found, segmenter(read_stack(images / name)[0]))
+        np.testing.assert_array_equal(found[None], segmenter(read_stack(images / name)))
+
+
+@pytest.mark.parametrize(
+    ("array", "part"),
+    [
+        (np.zeros(5), r"\(5,\)"),
+        (np.zeros((2, 3, 4, 5)), "no slice"),
+        (np.zeros((0, 5)), r"\(0, 5\)"),
+        (np.full((32, 32), np.nan), "nan"),
+        (np.full((32, 32), np.inf), "infinite"),
+    ],
+)
+def test_arrays_that_are_no_slices_are_refused(array: NDArray[np.float64], part: str, checkpoint_file: Path) -> None:
+    with pytest.raises(UserError, match=part):
+        Segmenter.load(checkpoint_file)(array)
+
+
+def test_equal_stems_do_not_overwrite_each_other(checkpoint_file: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.png", "a.tif", "A.bmp", "b.png")):
+        write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
+    assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
+    assert files(tmp_path / "out") == {"a.png.png", "a.tif.png", "A.bmp.png", "b.png", "summary.csv"}
+    segmenter = Segmenter.load(checkpoint_file)
+    for name in ("a.png", "a.tif", "A.bmp"):
+        mask = read_png(tmp_path / "out" / f"{name}.png")
+        np.testing.assert_array_equal(segmenter(tmp_path / "images" / name), mask > 0)
+
+
+def test_results_are_replaced_only_when_told_so(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(checkpoint_file, images, out)
+    before = masks(out)
+    assert_refused(predict(checkpoint_file, images, out, "threshold=0.99"), "is not empty", "overwrite=true")
+    assert masks(out) == before
+    assert predict(checkpoint_file, images, out, "threshold=0.99", "overwrite=true").code == 0
+    assert masks(out) != before
+
+
+def test_masks_never_replace_images(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    before = masks(images)
+    assert_refused(predict(checkpoint_file, images, images, "overwrite=true"), "must not replace")
+    assert_refused(predict(checkpoint_file, images, tmp_path / "sub" / ".." / "images", "overwrite=true"), "must not replace")
+    truth = tmp_path / "truth"
+    assert_refused(predict(checkpoint_file, images, truth, f"truth={truth}", "overwrite=true"), "must not replace")
+    assert_refused(predict(checkpoint_file, images / "a.png", images, "overwrite=true"), "must not replace")
+    assert masks(images) == before
+
+
+def test_an_output_inside_the_input_is_not_segmented_again(checkpoint_file: Path, images: Path) -> None:
+    for _ in range(2):
+        assert predict(checkpoint_file, images, images / "masks", "overwrite=true").code == 0
+        assert len(table(images / "masks" / "summary.csv")) == 3
+
+
+def test_names_are_taken_as_they_are_typed(checkpoint_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Röntgen [neu], a=b" / "it's 100% {x} $HOME *"
+    names = ["p1 [a], x=ü.png", "p2 (b)  'y'.tif", "ß = ?.png"]
+    for seed, name in enumerate(names):
+        write_slice(folder, tmp_path / "wahr, [1]=ä", name, seed)
+    model = tmp_path / "Läufe, [1] a=b" / "best.ckpt"
+    model.parent.mkdir()
+    model.write_bytes(checkpoint_file.read_bytes())
+    done = predict(model, folder, tmp_path / "aus = [x], ö", f"truth={tmp_path / 'wahr, [1]=ä'}", "overlays=true")
+    assert done.code == 0, done.err
+    assert {f"{Path(name).stem}.png" for name in names} <= files(tmp_path / "aus = [x], ö")
+    assert [row["file"] for row in table(tmp_path / "aus = [x], ö" / "summary.csv")] == sorted(names)
+
+
+def test_a_tilde_is_home(checkpoint_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "best.ckpt").write_bytes(checkpoint_file.read_bytes())
+    assert predict(Path("~/best.ckpt"), Path("~/images"), Path("~/out"), "truth=~/truth").code == 0
+    assert (tmp_path / "out" / "a.png").is_file()
+    assert Segmenter.load("~/best.ckpt")("~/images/a.png").shape == (64, 64)
+
+
+def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    (images / "a2.png").write_bytes((images / "a.png").read_bytes()[:300])
+    (images / "empty.tif").touch()
+    done = predict(checkpoint_file, images, tmp_path / "out")
+    assert done.code == 1
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+    said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    assert "damaged" in said["a2.png"]
+    assert "is empty" in said["empty.tif"]
+    assert "a2.png: " in done.out
+    assert "2 files failed" in done.out
+    assert "Traceback" not in done.out + done.err
+
+
+def test_overlays_and_probabilities_come_when_asked_for(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert predict(checkpoint_file, images, out, "overlays=true", "probabilities=true", "threshold=0.4").code == 0
+    for stem in ("a", "b", "sub/c"):
+        assert read_png(out / "overlays" / f"{stem}.overlay.png").shape[2] == 3
+        probability, mask = read_png(out / "probabilities" / f"{stem}.probability.png"), read_png(out / f"{stem}.png") > 0
+        assert (probability.dtype, probability.shape) == (np.uint16, mask.shape)
+        sure = np.abs(probability / 65535 - 0.4) > 1 / 65535  # what rounding to 16 bits cannot have moved
+        np.testing.assert_array_equal((probability / 65535 > 0.4)[sure], mask[sure])
+        assert sure.any()
+
+
+def test_a_higher_threshold_never_adds_lung(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    probability = np.concatenate(Segmenter.load(checkpoint_file).probabilities(read_stack(images / "a.png")))
+    found = []
+    for threshold in np.quantile(probability, [0.1, 0.5, 0.9]):
+        out = tmp_path / f"out{threshold}"
+        assert predict(checkpoint_file, images / "a.png", out, f"threshold={threshold}").code == 0
+        found.append(read_png(out / "a.png") > 0)
+    for lower, higher in pairwise(found):
+        assert not (higher & ~lower).any()
+        assert lower.sum() > higher.sum() > 0
+
+
+def test_truth_adds_scores(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    write_png(images / "none.png", np.zeros((64, 64), np.uint8))
+    write_png(tmp_path / "truth" / "none.png", np.zeros((64, 64), np.uint8))
+    out = tmp_path / "out"
+    done = predict(checkpoint_file, images, out, f"truth={tmp_path / 'truth'}", "threshold=0.45")
+    assert done.code == 0
+
+    ious, dices, both_all, either_all = [], [], 0, 0
+    for row in table(out / "summary.csv"):
+        name = Path(row["file"]).with_suffix(".png")
+        truth, found = read_png(tmp_path / "truth" / name) > 0, read_png(out / name) > 0
+        both, either = (truth & found).sum(), (truth | found).sum()
+        both_all, either_all = both_all + both, either_all + either
+        if not truth.any():
+            assert row["iou"] == row["dice"] == "nan"
+            continue
+        ious.append(both / either)
+        dices.append(2 * both / (truth.sum() + found.sum()))
+        assert float(row["iou"]) == pytest.approx(ious[-1], abs=1e-5)
+        assert float(row["dice"]) == pytest.approx(dices[-1], abs=1e-5)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert len(ious) == 3
+    assert np.mean(ious) > 0
+    assert metrics["iou"] == pytest.approx(np.mean(ious))
+    assert metrics["dice"] == pytest.approx(np.mean(dices))
+    assert metrics["iou_worst"] == pytest.approx(min(ious))
+    assert metrics["iou_pooled"] == pytest.approx(both_all / either_all)
+    assert (metrics["images"], metrics["images_with_lung"]) == (4, 3)
+    assert f"iou {np.mean(ious):.4f}" in done.out
+
+
+def test_truth_of_one_file_is_one_file(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    assert predict(checkpoint_file, images / "a.png", tmp_path / "out", f"truth={truth / 'a.png'}").code == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 1
+    assert_refused(predict(checkpoint_file, images / "a.png", tmp_path / "two", f"truth={truth}"), "must be a file")
+
+
+def test_truth_that_does_not_fit(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    write_png(truth / "a.png", chest(32)[1] * 255)
+    done = predict(checkpoint_file, images, tmp_path / "out", f"truth={truth}")
+    assert done.code == 1
+    assert "a.png has the shape" in table(tmp_path / "out" / "summary.csv")[0]["warnings"]
+    (truth / "b.png").unlink()
+    assert_refused(predict(checkpoint_file, images, tmp_path / "two", f"truth={truth}"), "b.tif")
+
+
+def test_values_of_the_truth_can_be_named(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth" / "a.png"
+    mask = read_png(truth) // 255 * 2
+    mask[:, :32] = np.where(mask[:, :32] > 0, 1, 0)  # two lungs of their own values
+    mask[:5] = 9
+    write_png(truth, mask)
+    out, source = tmp_path / "out", images / "a.png"
+    assert predict(checkpoint_file, source, tmp_path / "no", f"truth={truth}").code == 1
+    words = (f"truth={truth}", "mask_values=1,2", "ignore_values=9", "threshold=0.45")
+    assert predict(checkpoint_file, source, out, *words).code == 0
+    found, counted = read_png(out / "a.png") > 0, mask != 9
+    lung = counted & (mask > 0)
+    expected = (found & lung).sum() / ((found | lung) & counted).sum()
+    assert json.loads((out / "metrics.json").read_text())["iou"] == pytest.approx(expected)
+
+
+def test_a_nifti_volume_keeps_its_geometry(checkpoint_file: Path, tmp_path: Path) -> None:
+    slices = np.stack([chest(64, seed)[0][:50, 4:] for seed in range(4)])
+    volume = sitk.GetImageFromArray(slices.round().astype(np.int16))
+    volume.SetSpacing((0.7, 0.8, 2.5))
+    volume.SetOrigin((-100.0, 20.5, 7.0))
+    volume.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # lies the other way round than read_stack gives it
+    path = tmp_path / "images" / "scan.nii.gz"
+    path.parent.mkdir()
+    sitk.WriteImage(volume, str(path))
+    done = predict(checkpoint_file, path.parent, tmp_path / "out", "probabilities=true", "overlays=true")
+    assert done.code == 0, done.out
+    assert files(tmp_path / "out") == {
+        "scan.nii.gz", "probabilities/scan.probability.nii.gz", "overlays/scan.overlay.png", "summary.csv",
+    }  # fmt: skip
+    written = sitk.ReadImage(str(tmp_path / "out" / "scan.nii.gz"))
+    stored = sitk.ReadImage(str(path))
+    assert written.GetSize() == stored.GetSize()
+    for get in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(written, get)(), getattr(stored, get)(), atol=1e-6)
+    found = Segmenter.load(checkpoint_file)(path)
+    assert found.shape == (4, 50, 60)
+    np.testing.assert_array_equal(read_stack(tmp_path / "out" / "scan.nii.gz"), found)
+    again = predict(checkpoint_file, path, tmp_path / "again", f"truth={tmp_path / 'out' / 'scan.nii.gz'}")
+    assert again.code == 0
+    if found.any():
+        assert json.loads((tmp_path / "again" / "metrics.json").read_text())["iou"] == 1.0
+
+
+def test_the_batch_size_does_not_change_a_byte(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    for size in (1, 7):
+        words = (f"batch_size={size}", "probabilities=true", "device=cpu")
+        assert predict(checkpoint_file, images, tmp_path / str(size), *words).code == 0
+    assert masks(tmp_path / "1") == masks(tmp_path / "7")
+
+
+def test_the_number_of_threads_can_be_chosen(checkpoint_file: Path, images: Path, tmp_path: Path, one_thread: None) -> None:
+    assert predict(checkpoint_file, images, tmp_path / "out", "threads=1").code == 0
+    assert torch.get_num_threads() == 1
+
+
+def test_quiet_is_quiet_but_for_what_goes_wrong(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    done = predict(checkpoint_file, images / "a.png", tmp_path / "out", "-q", "threshold=0.01")
+    assert done == Done(0, "", "")
+    (images / "bad.png").write_text("no picture")
+    done = predict(checkpoint_file, images, tmp_path / "two", "--quiet", "threshold=0.01")
+    assert done.code == 1
+    assert [line for line in done.out.splitlines() if "bad.png" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["thresold=0.4"], ["thresold is no option", "did you mean threshold?"]),
+        (["--fast"], ["--fast is no option"]),
+        (["threshold="], ["threshold needs a value"]),
+        (["overlays"], ["overlays needs a value"]),
+        (["threshold=high"], ["threshold=high must be a number"]),
+        (["threshold=1"], ["threshold=1"]),
+        (["threshold=nan"], ["threshold=nan"]),
+        (["overlays=maybe"], ["overlays=maybe must be true or false"]),
+        (["mask_values=a,b"], ["mask_values=a,b must be numbers"]),
+        (["batch_size=0"], ["batch_size=0"]),
+        (["threads=-1"], ["threads=-1"]),
+        (["device=gpu"], ["device=gpu is unknown"]),
+        (["device=cuda:99"], ["device=cuda:99 is not on this machine"]),
+        (["device=cpu", "device=cpu"], ["device is given twice"]),
+        (["truth=nowhere"], ["nowhere"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_options_are_refused(words: list[str], parts: list[str], checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    assert_refused(predict(checkpoint_file, images, tmp_path / "out", *words), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_that_are_not_there_are_refused(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert_refused(lungseg("predict", f"input={images}", f"output={out}"), "ckpt=... is needed")
+    assert_refused(predict(checkpoint_file, tmp_path / "nowhere", out), "neither a file nor a folder")
+    assert_refused(predict(checkpoint_file, images, images / "a.png"), "is a file")
+    (tmp_path / "none").mkdir()
+    assert_refused(predict(checkpoint_file, tmp_path / "none", out), "holds no image")
+    assert not out.exists()
+
+
+def test_checkpoints_that_cannot_be_read_are_refused(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    whole, other = checkpoint_file.read_bytes(), tmp_path / "other.ckpt"
+    assert_refused(predict(tmp_path / "nowhere.ckpt", images, tmp_path / "out"), "nowhere.ckpt is no file")
+    for content in (b"", b"text", whole[:1000], whole[: len(whole) // 2]):
+        other.write_bytes(content)
+        assert_refused(predict(other, images, tmp_path / "out"), "other.ckpt")
+    torch.save({"weights": 1}, other)
+    assert_refused(predict(other, images, tmp_path / "out"), "is not a lungseg checkpoint")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_that_cannot_be_written_is_refused(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert_refused(predict(checkpoint_file, images, tmp_path / "locked" / "out"), "cannot be written")
+
+
+def test_an_output_below_a_file_is_refused(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    assert_refused(predict(checkpoint_file, images, images / "a.png" / "out"), "cannot be written")
+
+
+def test_help_says_all_options_and_what_the_scores_mean() -> None:
+    done = lungseg("predict", "--help")
+    assert done.code == 0
+    for word in ("ckpt=", "input=", "output=", "truth=", "device=", "iou_pooled", "false_lung_images"):
+        assert word in done.out
+    assert lungseg("predict").code == 2
+
+
+def test_commands_that_do_not_exist_are_named() -> None:
+    done = lungseg("predcit")
+    assert done.code == 2
+    assert "no command 'predcit'" in done.err
+    assert "lungseg predict" in done.err
+    assert lungseg("--version").out.strip()
+    assert lungseg().code == 0
