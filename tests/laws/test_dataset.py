@@ -211,6 +211,16 @@ def test_workers_do_not_change_a_batch(data: LungDataModule) -> None:
     assert two_epochs(data, workers=4) == alone
 
 
+def test_a_slice_is_augmented_anew_in_every_epoch(data: LungDataModule) -> None:
+    loader = data.train_dataloader()
+    seen = []
+    for epoch in (0, 1, 2, 1):
+        loader.sampler.set_epoch(epoch)
+        seen.append([loader.dataset[index].image.numpy().tobytes() for index in range(9)])
+    assert seen[1] == seen[3]
+    assert all(len(set(images)) == 3 for images in zip(*seen, strict=True))
+
+
 def test_training_batches_are_what_the_network_wants(data: LungDataModule) -> None:
     for batch in data.train_dataloader():
         assert (batch.image.shape, batch.image.dtype) == ((2, 1, 32, 32), torch.float32)
