@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lungseg.errors import UserError
-from lungseg.files import written_whole
+from lungseg.files import from_home, written_whole
 from lungseg.nets.blocks import EncoderDecoder
 from lungseg.nets.resunet import ResUNet
 from lungseg.nets.unet import UNet
@@ -87,7 +87,7 @@ def load(path: str | Path) -> Checkpoint:
     Raises:
         UserError: the file is missing, damaged, of another kind, or holds anything but plain values.
     """
-    path = Path(path).expanduser()
+    path = from_home(path)
     if not path.is_file():
         raise UserError(f"{path} is no file: give the checkpoint of a run, such as outputs/.../checkpoints/best.ckpt.")
     try:

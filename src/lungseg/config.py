@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lungseg.errors import UserError
+from lungseg.files import from_home
 
 if TYPE_CHECKING:
     from lungseg.training.run import Job
@@ -64,10 +65,13 @@ def groups() -> dict[str, list[str]]:
 def quoted(override: str) -> str:
     """An override whose literal value Hydra will hand through unchanged; quoted ones and other keys stay as they are."""
     key, equals, value = override.partition("=")
-    if not equals or key not in LITERAL_KEYS or value[:1] in ("'", '"') or value in ("", "null"):
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not equals or key not in LITERAL_KEYS or is_quoted or value in ("", "null"):
         return override
-    if value.startswith("~") and key != "data.patient_regex":
-        value = str(Path(value).expanduser())
+    if key != "data.patient_regex":
+        value = str(from_home(value)) if value.startswith("~") else value
+    if not key.startswith("hydra."):  # where ${now:...} is meant
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # a quote, and the backslashes before it
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"{key}='{escaped}'"
@@ -200,4 +204,4 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
 
 
 def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    return None if text is None else from_home(text)

@@ -39,6 +39,14 @@ def written_whole(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def from_home(text: str | Path) -> Path:
+    """A path as typed, with ``~`` as the home folder; a name that only begins so, such as ``~x`` with no user x, is a name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def write_text(path: Path, text: str) -> None:
     """UTF-8 text, whole or not at all."""
     with written_whole(path) as beside:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lungseg.commands.exits import exit_code
 from lungseg.errors import UserError
+from lungseg.files import from_home
 
 if TYPE_CHECKING:
     from lungseg.inference.cohort import Result
@@ -100,7 +101,7 @@ def parse(argv: Sequence[str]) -> Options:
 def _value(key: str, text: str, kind: str) -> Any:
     try:
         if "Path" in kind:
-            return Path(text).expanduser()
+            return from_home(text)
         if "tuple" in kind:
             return tuple(float(part) for part in text.strip("[]").split(","))
         if "bool" in kind:

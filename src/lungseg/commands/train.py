@@ -11,7 +11,7 @@ from typing import Any, cast
 from lungseg.commands.exits import REFUSED, exit_code
 from lungseg.config import config_folder, groups, job, nearest, quoted
 from lungseg.errors import UserError
-from lungseg.files import write_text
+from lungseg.files import from_home, write_text
 
 HELP = """\
 {program}: trains a lung segmentation network and keeps the best.
@@ -85,7 +85,7 @@ def _through_hydra(argv: Sequence[str]) -> int:
 
     task.__module__ = "lungseg.train"  # names the job "train"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
-    typed, sys.argv = sys.argv, [sys.argv[0], *(quoted(override) for override in _resumed(argv))]
+    typed, sys.argv = sys.argv, [sys.argv[0], *_in_hydras_order([quoted(override) for override in _resumed(argv)])]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
     except HydraException as error:
@@ -181,7 +181,7 @@ def _resumed(argv: Sequence[str]) -> list[str]:
     others = [override for override in argv if override != "ckpt_path=last"]
     chosen = [override.partition("=")[2].strip("'\"") for override in others if override.startswith("hydra.run.dir=")]
     if chosen:
-        state = Path(chosen[-1]).expanduser() / "checkpoints" / "last.ckpt"
+        state = from_home(chosen[-1]) / "checkpoints" / "last.ckpt"
         if not state.is_file():
             raise UserError(f"{state} is not there: nothing to go on from.")
         return [*others, f"ckpt_path={state}"]
@@ -189,6 +189,12 @@ def _resumed(argv: Sequence[str]) -> list[str]:
     if not states:
         raise UserError("ckpt_path=last finds no checkpoints/last.ckpt below outputs/: nothing to go on from.")
     return [*others, f"ckpt_path={states[-1]}", f"hydra.run.dir={states[-1].parents[1]}"]
+
+
+def _in_hydras_order(argv: list[str]) -> list[str]:
+    """``--multirun`` first: Hydra's parser does not take it between overrides."""
+    sweep = [word for word in argv if word in ("-m", "--multirun")]
+    return [*sweep, *(word for word in argv if word not in sweep)]
 
 
 def _from_here(path: Path) -> Path:

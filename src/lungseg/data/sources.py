@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lungseg.data.phantom import phantom_slice
 from lungseg.data.split import Case, Split, split_validation
 from lungseg.errors import UserError
+from lungseg.files import from_home
 from lungseg.imaging.pairs import common_stem, pair_files, split_folders
 from lungseg.imaging.slices import read_labels, read_stack
 
@@ -128,7 +129,7 @@ class FolderSource:
         val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
     ) -> None:
-        self.root = Path(root).expanduser()
+        self.root = from_home(root)
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
@@ -175,7 +176,7 @@ class ManifestSource:
     ) -> None:
         if balance not in (None, "source"):
             raise UserError(f"data.balance={balance} is unknown: use source or null.")
-        self.manifest, self.balance = Path(manifest).expanduser(), balance
+        self.manifest, self.balance = from_home(manifest), balance
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
@@ -223,7 +224,7 @@ class ManifestSource:
         paths = {}
         for column in ("image", "mask"):
             text = (row.get(column) or "").strip()
-            paths[column] = self.manifest.parent / Path(text).expanduser()
+            paths[column] = self.manifest.parent / from_home(text)
             if not text or not paths[column].is_file():
                 raise UserError(
                     f"{self.manifest} line {line}: the {column} {text!r} is no file (paths are relative to the manifest)."

@@ -12,6 +12,7 @@ from torch import nn
 
 from lungseg import checkpoint
 from lungseg.errors import UserError
+from lungseg.files import from_home
 from lungseg.imaging.slices import read_stack
 from lungseg.preprocess import Preprocess
 
@@ -71,7 +72,7 @@ class Segmenter:
             UserError: the file cannot be read, or the array has another number of axes or values that are not finite.
         """
         if isinstance(image, (str, Path)):
-            stack = read_stack(Path(image).expanduser())
+            stack = read_stack(from_home(image))
             return self._masks(stack)[0] if len(stack) == 1 else np.stack(self._masks(stack))
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:

@@ -86,6 +86,7 @@ class History(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self.earlier_seconds = 0.0  # of the runs that this one goes on with
         self._began = 0.0
         self._images = 0
 
@@ -125,6 +126,7 @@ class History(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self.earlier_seconds = sum(row["seconds"] for row in self.rows)
 
 
 class Bar(Callback):

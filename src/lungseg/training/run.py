@@ -123,7 +123,7 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
             metrics |= {key: float(value) for key, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
         if first:
             _keep_pictures(module, data, folder)
-            metrics["seconds"] = time.perf_counter() - began
+            metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
             _keep_records(job, data, metrics, trainer, folder)
             for logger in trainer.loggers:
                 logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
@@ -141,7 +141,7 @@ def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | No
     last = ModelCheckpoint(folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks = [*kept, last, Pictures()]
     if job.early_stopping is not None:
-        callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping))
+        callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping, check_finite=False))
     if show_bar and console is not None and console.is_terminal:
         callbacks.append(Bar(console))
     try:
