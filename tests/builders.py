@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.preprocess import IGNORE, LUNG
+from lungseg.labels import IGNORE, LUNG
 
 
 def chest(side: int = 64, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

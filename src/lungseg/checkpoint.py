@@ -5,6 +5,7 @@ and no code. It is read with ``weights_only=True``, and the network is built fro
 that stands in the file.
 """
 
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,8 +78,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "classes": list(checkpoint.classes),
         "metrics": {key: float(value) for key, value in (checkpoint.metrics or {}).items()},
     }
+    save_whole(path, content)
+
+
+def save_whole(path: Path, content: dict[str, Any]) -> None:
+    """``torch.save``, whole or not at all; through memory, because on a full disk torch raises errors of its own."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with written_whole(path) as beside:
-        torch.save(content, beside)
+        beside.write_bytes(buffer.getbuffer())
 
 
 def load(path: str | Path) -> Checkpoint:

@@ -27,6 +27,8 @@ LITERAL_KEYS = (
     "hydra.sweep.dir",
 )
 
+PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
+
 SECTIONS = (
     "data",
     "model",
@@ -182,6 +184,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         raise UserError("model.in_channels and model.out_channels must be 1: slices are grey, and lung is the one class.")
     build_net({"class": name, **net})  # says now what is wrong with it
     trainer = config["trainer"]
+    _check_trainer(config)
     check(pl.Trainer, {key: value for key, value in trainer.items() if (key, value) != ("precision", "auto")}, "trainer")
     check(Job, {"logger": config["logger"]["names"], **{key: config[key] for key in ("seed", "early_stopping")}}, "")
     return Job(
@@ -201,6 +204,20 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         config=config,
         command=command,
     )
+
+
+def _check_trainer(config: Mapping[str, Any]) -> None:
+    """Refuses what ``pl.Trainer`` would take and this package cannot do."""
+    trainer = config["trainer"]
+    epochs, precision = trainer.get("max_epochs"), str(trainer.get("precision"))
+    if not isinstance(epochs, int) or epochs < 0:
+        raise UserError(f"trainer.max_epochs={epochs} must be 0 or more; to stop by the clock, add trainer.max_time.")
+    if precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}.")
+    if trainer.get("num_nodes") not in (None, 1):
+        raise UserError(f"trainer.num_nodes={trainer['num_nodes']} is not supported: one machine, with trainer.devices=N.")
+    if config["early_stopping"] is not None and trainer.get("limit_val_batches") == 0:
+        raise UserError("early_stopping needs validation, which trainer.limit_val_batches=0 turns off.")
 
 
 def _path(text: str | None) -> Path | None:

@@ -21,9 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     beside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The ending is kept, because many writers choose the format by it.
-        ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
         os.close(handle)
         beside = Path(name)
         beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from colleagues

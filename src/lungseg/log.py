@@ -18,9 +18,8 @@ class _Screen(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        warned = record.levelno >= logging.WARNING
-        text = f"Warning: {record.getMessage()}" if warned else record.getMessage()
-        self.console.print(text, style="yellow" if warned else None, markup=False, highlight=False, soft_wrap=True)
+        mark, style = {logging.WARNING: ("Warning: ", "yellow"), logging.ERROR: ("Error: ", "red")}.get(record.levelno, ("", None))
+        self.console.print(mark + record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -31,7 +30,8 @@ def messages(console: Console | None, file: Path | None = None, level: int = log
         console: None on ranks that stay silent.
         level: the lowest level that reaches the screen; the file gets all from INFO.
     """
-    handlers: list[logging.Handler] = [] if console is None else [_Screen(console, level)]
+    # Without any handler Python would print warnings by itself.
+    handlers: list[logging.Handler] = [logging.NullHandler() if console is None else _Screen(console, level)]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         to_file = logging.FileHandler(file, encoding="utf-8")
@@ -48,4 +48,5 @@ def messages(console: Console | None, file: Path | None = None, level: int = log
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
-        log.level, log.propagate = before
+        log.setLevel(before[0])
+        log.propagate = before[1]

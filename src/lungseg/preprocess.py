@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
-
-BACKGROUND, LUNG, IGNORE = (
-    0,
-    1,
-    255,
-)  # values of a label array: what every reader gives and every loss and metric expects
+from lungseg.labels import IGNORE, LUNG
 
 NORMALISATIONS = ("percentile", "window")
 LOWEST_HU = -1024.0  # 12-bit CT holds nothing lower; what is lower marks pixels outside the scanner's field of view
@@ -66,7 +61,9 @@ class Preprocess:
         Raises:
             UserError: ``window`` was chosen and the values cannot be HU.
         """
-        pixels = np.maximum(image, LOWEST_HU, dtype=np.float32)
+        pixels = np.asarray(image, dtype=np.float32)
+        if pixels.max() > LOWEST_HU:  # else the values have an offset of their own, and nothing is known about the lowest
+            pixels = np.maximum(pixels, np.float32(LOWEST_HU))
         air = float(self._low_high(pixels)[0])
         if self.normalisation == "window" and pixels.min() >= -100:
             # Even a slice without lung has air around the body; a picture of 0 to 255 has none below zero.
@@ -86,9 +83,9 @@ class Preprocess:
         return np.rint(255 * np.stack(shares, axis=-1)).astype(np.uint8)
 
     def normalise(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Grey values (H, W) to 0..1; a constant slice gives zeros. With ``percentile`` any rising affine change drops out."""
+        """Grey values (H, W) to 0..1; with ``percentile`` a constant slice gives zeros, and any rising affine change drops out."""
         low, high = self._low_high(image)
-        if high - low <= 1e-6 * max(abs(low), abs(high)):  # resampling makes such differences in a constant slice
+        if high <= low:
             return np.zeros(image.shape, dtype=np.float32)
         scaled = (np.asarray(image, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
         return np.clip(scaled, 0.0, 1.0, out=scaled)
@@ -115,6 +112,8 @@ class Preprocess:
         top, left, height, width = self._placement((image.shape[0], image.shape[1]))
         shrinks = max(image.shape) > self.size
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        # Resampling may overshoot by a rounding error, which normalise would stretch where the slice is constant.
+        np.clip(resized, image.min(), image.max(), out=resized)
         grid = np.full((self.size, self.size), fill, dtype=np.float32)
         grid[top : top + height, left : left + width] = resized
         return grid

@@ -23,10 +23,11 @@ FLOORS = {
     "metrics": 1,
     "imaging": 1,
     "errors": 0,
+    "labels": 0,
     "log": 0,
     "files": 0,
 }
-ONE_ROOM = [{"__init__", "cli"}, {"commands", "config"}, {"checkpoint", "preprocess"}, {"errors", "log", "files"}]
+ONE_ROOM = [{"__init__", "cli"}, {"commands", "config"}, {"checkpoint", "preprocess"}, {"errors", "files", "labels", "log"}]
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

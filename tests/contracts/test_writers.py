@@ -11,7 +11,7 @@ from PIL import Image
 
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_labels, read_stack
-from lungseg.imaging.writers import mask_name, write_mask, write_picture, write_probability
+from lungseg.imaging.writers import mask_ending, write_mask, write_picture, write_probability
 
 RNG = np.random.default_rng(8)
 STACK = RNG.integers(-1000, 1000, (5, 12, 17)).astype(np.int16)
@@ -40,8 +40,8 @@ def geometry(path: Path) -> np.ndarray:
 def test_a_volumes_mask_lies_on_the_volumes_grid(orientation: str, angle: float, tmp_path: Path) -> None:
     source = scan(tmp_path / "scan.nii.gz", orientation, angle)
     found = read_stack(source) > 0
-    target = write_mask(tmp_path / "out" / mask_name(source), found, like=source)
-    assert target.name == "scan.nii.gz"
+    target = tmp_path / "out" / f"scan{mask_ending(source)}"
+    write_mask(target, found, like=source)
     np.testing.assert_array_equal(read_labels(target), found)
     np.testing.assert_allclose(geometry(target), geometry(source), atol=1e-6)
     # Voxel by voxel, as any other program sees it that knows nothing of LPS.
@@ -53,7 +53,8 @@ def test_a_volumes_mask_lies_on_the_volumes_grid(orientation: str, angle: float,
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_a_volumes_probabilities_lie_on_the_volumes_grid(orientation: str, tmp_path: Path) -> None:
     source = scan(tmp_path / "scan.nii", orientation)
-    target = write_probability(tmp_path / "p.nii.gz", PROBABILITY, like=source)
+    target = tmp_path / "p.nii.gz"
+    write_probability(target, PROBABILITY, like=source)
     np.testing.assert_array_equal(read_stack(target), PROBABILITY)
     np.testing.assert_allclose(geometry(target), geometry(source), atol=1e-6)
 
@@ -62,14 +63,16 @@ def test_a_volume_of_one_slice_stays_one(tmp_path: Path) -> None:
     flat = sitk.GetImageFromArray(STACK[0])
     flat.SetSpacing((0.7, 0.8))
     sitk.WriteImage(flat, str(tmp_path / "flat.nii"))
-    target = write_mask(tmp_path / "mask.nii.gz", MASK[:1], like=tmp_path / "flat.nii")
+    target = tmp_path / "mask.nii.gz"
+    write_mask(target, MASK[:1], like=tmp_path / "flat.nii")
     np.testing.assert_array_equal(read_labels(target), MASK[:1])
     np.testing.assert_allclose(geometry(target), geometry(tmp_path / "flat.nii"), atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", [MASK[0], MASK[:1]], ids=["slice", "stack of one"])
 def test_a_pictures_mask_is_a_png_of_0_and_255(mask: np.ndarray, tmp_path: Path) -> None:
-    target = write_mask(tmp_path / "a ü [1].png", mask)
+    target = tmp_path / "a ü [1].png"
+    write_mask(target, mask)
     with Image.open(target) as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), MASK[0] * np.uint8(255))
@@ -77,17 +80,23 @@ def test_a_pictures_mask_is_a_png_of_0_and_255(mask: np.ndarray, tmp_path: Path)
 
 
 def test_a_pictures_probabilities_keep_16_bits(tmp_path: Path) -> None:
-    target = write_probability(tmp_path / "p.png", PROBABILITY[0])
+    target = tmp_path / "p.png"
+    write_probability(target, PROBABILITY[0])
     assert np.abs(read_stack(target)[0] / 65535 - PROBABILITY[0]).max() <= 0.5 / 65535 + 1e-7
-    assert read_stack(write_probability(target, np.array([[0.0, 1.0]]))).tolist() == [[[0, 65535]]]
+    write_probability(target, np.array([[0.0, 1.0]]))
+    assert read_stack(target).tolist() == [[[0, 65535]]]
 
 
-def test_a_stack_without_geometry_becomes_npy(tmp_path: Path) -> None:
-    mask = write_mask(tmp_path / "m.png", MASK)
-    probability = write_probability(tmp_path / "p.png", PROBABILITY)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [mask.name, probability.name] == ["m.npy", "p.npy"]
+def test_a_stack_without_geometry_fits_into_npy_only(tmp_path: Path) -> None:
+    mask, probability = tmp_path / "m.npy", tmp_path / "p.npy"
+    write_mask(mask, MASK)
+    write_probability(probability, PROBABILITY)
+    assert np.unique(np.load(mask)).tolist() == [0, 255]
     np.testing.assert_array_equal(read_labels(mask), MASK)
     np.testing.assert_allclose(read_stack(probability) / 65535, PROBABILITY, atol=1e-5)
+    with pytest.raises(ValueError, match="5 slices"):
+        write_mask(tmp_path / "m.png", MASK)
+    assert not (tmp_path / "m.png").exists()
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3)])
@@ -99,21 +108,24 @@ def test_pictures_keep_their_colours(shape: tuple[int, ...], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("case.tif", "case.png"),
-        ("a.b.PNG", "a.b.png"),
-        ("s.nii.gz", "s.nii.gz"),
-        ("s.nii", "s.nii.gz"),
-        ("1.2.3", "1.2.3.png"),
-    ],
+    ("source", "ending"),
+    [("case.tif", ".png"), ("a.b.PNG", ".png"), ("s.nii.gz", ".nii.gz"), ("s.NII", ".nii.gz"), ("1.2.3", ".png")],
 )
-def test_mask_names(source: str, name: str) -> None:
-    assert mask_name(Path("folder") / source) == name
+def test_a_masks_type_follows_the_images(source: str, ending: str) -> None:
+    assert mask_ending(Path("folder") / source) == ending
+
+
+@pytest.mark.parametrize(("pixels", "ending"), [(STACK, ".npy"), (STACK[:1], ".png"), (STACK[0], ".png")])
+def test_an_array_of_several_slices_has_a_mask_of_its_own_type(pixels: np.ndarray, ending: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", pixels)
+    assert mask_ending(tmp_path / "s.npy") == ending
+    (tmp_path / "s.npy").write_bytes((tmp_path / "s.npy").read_bytes()[:90])
+    assert mask_ending(tmp_path / "s.npy") == ".png"  # cut off: its reader says so
 
 
 WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "mask.png": lambda path, _: write_mask(path, MASK[0]),
+    "mask.npy": lambda path, _: write_mask(path, MASK),
     "mask.nii.gz": lambda path, like: write_mask(path, MASK, like),
     "probability.png": lambda path, _: write_probability(path, PROBABILITY[0]),
     "probability.nii.gz": lambda path, like: write_probability(path, PROBABILITY, like),

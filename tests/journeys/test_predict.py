@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +14,14 @@ import SimpleITK as sitk
 import torch
 from helpers import Done, assert_refused, lungseg, read_png, table, write_png
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from builders import chest, write_slice
-from lungseg import Segmenter
+from lungseg import Segmenter, checkpoint
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_stack
+from lungseg.inference.cohort import Extras, Result, items, segment
+from lungseg.preprocess import Preprocess
 
 
 @pytest.fixture
@@ -27,6 +32,15 @@ def images(tmp_path: Path) -> Path:
         write_slice(folder, tmp_path / "truth", name, seed)
     write_slice(folder / "sub", tmp_path / "truth" / "sub", "c.png", seed=2)
     return folder
+
+
+@pytest.fixture
+def window_file(checkpoint_file: Path, tmp_path: Path) -> Path:
+    """The same network, trained on HU."""
+    stored, path = checkpoint.load(checkpoint_file), tmp_path / "window.ckpt"
+    preprocess = Preprocess(size=64, normalisation="window")
+    checkpoint.save(path, checkpoint.Checkpoint(stored.net, stored.weights, preprocess, stored.metrics))
+    return path
 
 
 @pytest.fixture
@@ -52,6 +66,8 @@ def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path
     write_png(images / "wide.png", np.arange(50 * 70, dtype=np.uint8).reshape(50, 70))
     done = predict(checkpoint_file, images / "wide.png", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("1 file, cpu\n")
+    assert f"1 mask and summary.csv are in {tmp_path / 'out'}.\n" in done.out
     assert files(tmp_path / "out") == {"wide.png", "summary.csv"}
     mask = read_png(tmp_path / "out" / "wide.png")
     assert (mask.shape, mask.dtype) == ((50, 70), np.uint8)
@@ -112,6 +128,52 @@ def test_equal_stems_do_not_overwrite_each_other(checkpoint_file: Path, tmp_path
         np.testing.assert_array_equal(segmenter(tmp_path / "images" / name), mask > 0)
 
 
+def test_no_two_files_share_a_result(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "many", tmp_path / "out"
+    names = ("a.png", "A.tif", "a.png.bmp", "B.png", "b.bmp", "overlays/d.png.overlay.png", "probabilities/d.png.probability.tif")
+    for seed, name in enumerate((*names, "d.png", "e.png/f.tif", "e.bmp")):
+        write_slice(folder, tmp_path / "truth", name, seed)
+    volume = sitk.GetImageFromArray(chest(64)[0][None].round().astype(np.int16))
+    for name in ("a.nii.gz", "p.v1.nii", "p.v1.nii.gz"):
+        sitk.WriteImage(volume, str(folder / name))
+    done = predict(checkpoint_file, folder, out, "overlays=true", "probabilities=true")
+    assert done.code == 0, done.out
+    count = len(table(out / "summary.csv"))
+    assert count == 13
+    written = files(out) - {"summary.csv"}
+    assert len({name.casefold() for name in written}) == len(written) == 3 * count
+    assert {"a.png.png", "A.tif.png", "a.png.bmp.png", "a.nii.gz", "p.v1.nii.nii.gz", "p.v1.nii.gz.nii.gz"} <= written
+    assert {"overlays/a.nii.gz.overlay.png", "overlays/a.png.png.overlay.png"} <= written
+    segmenter = Segmenter.load(checkpoint_file)
+    for item in items([(name, folder / name) for name in sorted(files(folder))], out):
+        found = segmenter(item.image)
+        np.testing.assert_array_equal(found.squeeze(), read_stack(item.mask).squeeze() > 0, err_msg=item.name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems do not hold both names")
+def test_names_that_differ_in_case_only_stay_apart(checkpoint_file: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.png", "A.png", "A.PNG")):
+        write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
+    assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
+    assert len({name.casefold() for name in files(tmp_path / "out")}) == 4
+
+
+def test_an_array_of_slices_gives_an_array_of_masks(checkpoint_file: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    stack = np.stack([chest(64, seed)[0][:50] for seed in range(3)])
+    np.save(folder / "stack.npy", stack)
+    np.save(folder / "one.npy", stack[:1])
+    done = predict(checkpoint_file, folder, out, "probabilities=true", "threshold=0.45")
+    assert done.code == 0, done.out
+    probabilities = {"probabilities/stack.npy.probability.npy", "probabilities/one.png.probability.png"}
+    assert files(out) == {"stack.npy", "one.png", "summary.csv"} | probabilities
+    mask = np.load(out / "stack.npy")
+    assert (mask.dtype, set(np.unique(mask))) == (np.uint8, {0, 255})
+    np.testing.assert_array_equal(mask > 0, Segmenter.load(checkpoint_file, threshold=0.45)(stack))
+    np.testing.assert_array_equal(mask[0], read_png(out / "one.png"))
+
+
 def test_results_are_replaced_only_when_told_so(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(checkpoint_file, images, out)
@@ -130,12 +192,54 @@ def test_masks_never_replace_images(checkpoint_file: Path, images: Path, tmp_pat
     assert_refused(predict(checkpoint_file, images, truth, f"truth={truth}", "overwrite=true"), "must not replace")
     assert_refused(predict(checkpoint_file, images / "a.png", images, "overwrite=true"), "must not replace")
     assert masks(images) == before
+    np.save(images / "stack.npy", np.stack([chest(64, seed)[0] for seed in range(3)]))
+    write_slice(images, truth, "b.png", seed=3)
+    before = masks(images)
+    for name in ("stack.npy", "b.tif"):  # the one would replace itself, the other its neighbour
+        assert_refused(predict(checkpoint_file, images / name, images, "overwrite=true"), "must not replace")
+    for name in ("a.png", "stack.npy"):
+        (tmp_path / "links").mkdir(exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(images / name)
+        assert_refused(predict(checkpoint_file, tmp_path / "links", images, "overwrite=true"), name, "must not replace")
+        (tmp_path / "links" / name).unlink()
+    assert masks(images) == before
+
+
+def test_masks_never_replace_true_masks(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    truth, out = tmp_path / "truth", tmp_path / "out"
+    before = masks(truth)
+    one = (images / "a.png", truth, f"truth={truth / 'a.png'}")
+    assert_refused(predict(checkpoint_file, *one, "overwrite=true"), "must not replace")
+    out.mkdir()
+    (out / "sub").symlink_to(truth / "sub")
+    assert_refused(predict(checkpoint_file, images, out, f"truth={truth}", "overwrite=true"), "c.png", "must not replace")
+    assert_refused(predict(checkpoint_file, images, tmp_path / "new", f"truth={images}"), "is also the input")
+    assert masks(truth) == before
 
 
 def test_an_output_inside_the_input_is_not_segmented_again(checkpoint_file: Path, images: Path) -> None:
     for _ in range(2):
         assert predict(checkpoint_file, images, images / "masks", "overwrite=true").code == 0
         assert len(table(images / "masks" / "summary.csv")) == 3
+
+
+def test_folders_of_other_roles_inside_a_folder_are_no_part_of_it(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth").rename(images / "truth")
+    for output in (images / "out", images / "truth" / "out"):
+        for _ in range(2):
+            done = predict(checkpoint_file, images, output, f"truth={images / 'truth'}", "overwrite=true")
+            assert done.code == 0, done.out + done.err
+            assert [row["file"] for row in table(output / "summary.csv")] == ["a.png", "b.tif", "sub/c.png"]
+        assert json.loads((output / "metrics.json").read_text())["images"] == 3
+        for name in sorted(files(output), reverse=True):
+            (output / name).unlink()
+    for name in ("a.png", "b.tif", "sub"):  # and the images inside the true masks
+        target = images / "truth" / "images" / name
+        target.parent.mkdir(exist_ok=True)
+        (images / name).rename(target)
+    done = predict(checkpoint_file, images / "truth" / "images", tmp_path / "out", f"truth={images / 'truth'}")
+    assert done.code == 0, done.err
+    assert len(table(tmp_path / "out" / "summary.csv")) == 3
 
 
 def test_names_are_taken_as_they_are_typed(checkpoint_file: Path, tmp_path: Path) -> None:
@@ -169,17 +273,118 @@ def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path
     said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "damaged" in said["a2.png"]
     assert "is empty" in said["empty.tif"]
-    assert "a2.png: " in done.out
+    assert "Error: a2.png: " in done.out
     assert "2 files failed" in done.out
     assert "Traceback" not in done.out + done.err
+    bad = table(tmp_path / "out" / "summary.csv")[1]
+    assert (bad["file"], bad["lung_fraction"], bad["seconds"]) == ("a2.png", "", "")
+
+
+def test_grey_values_that_are_no_hu_are_a_fault_of_their_file(window_file: Path, images: Path, tmp_path: Path) -> None:
+    done = predict(window_file, images, tmp_path / "out")
+    assert done.code == 1, done.err
+    assert files(tmp_path / "out") == {"b.png", "summary.csv"}
+    said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    for name in ("a.png", "sub/c.png"):
+        assert "not HU" in said[name]
+        assert "train with preprocess.normalisation=percentile" in said[name]
+        assert f"Error: {name}: the grey values" in done.out
+    with pytest.raises(UserError, match=r"not HU.*train with"):
+        Segmenter.load(window_file)(images / "a.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_file_too_large_for_the_memory_is_a_fault_of_its_file(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    voxels = np.lib.format.open_memmap(images / "huge.npy", "w+", np.uint8, (32, 4096, 4096))  # sparse: no byte on the disk
+    del voxels
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, limits[1]))  # its 512 MiB can be mapped, their float32 not held
+    try:
+        done = predict(checkpoint_file, images, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert done.code == 1, done.out + done.err
+    said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    assert "huge.npy does not fit into the memory" in said["huge.npy"]
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+
+
+def test_the_summary_has_what_was_done_before_an_interruption(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    work = items([(name, images / name) for name in ("a.png", "b.tif", "sub/c.png")], out)
+
+    def done(result: Result) -> None:
+        if result.item.name == "b.tif":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(Segmenter.load(checkpoint_file), work, out, Extras(), done)
+    assert [row["file"] for row in table(out / "summary.csv")] == ["a.png", "b.tif"]
+    assert files(out) == {"a.png", "b.png", "summary.csv"}
+
+
+def test_progress_is_told_on_and_off_a_terminal(checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(22):
+        write_png(tmp_path / "images" / f"{number:02}.png", np.full((16, 16), number, np.uint8))
+    words = ("threshold=0.01",)  # lung everywhere, and so no warning
+    done = predict(checkpoint_file, tmp_path / "images", tmp_path / "plain", *words)
+    lines = [line for line in done.out.splitlines() if " left" in line]
+    assert [line.split(" files, about ")[0] for line in lines] == [f"{number} of 22" for number in range(3, 22, 3)]
+    assert all(line.endswith(" left") and line.count(":") == 2 for line in lines)
+    assert predict(checkpoint_file, tmp_path / "images", tmp_path / "quiet", "-q", *words).out == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = predict(checkpoint_file, tmp_path / "images", tmp_path / "terminal", *words)
+    assert "22 masks" in done.out
+    assert " left" not in done.out
+
+
+class Full(torch.nn.Module):
+    """A network that asks for more memory than there is, or fails as other devices say it."""
+
+    def __init__(self, words: str | None = None) -> None:
+        super().__init__()
+        self.words = words
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self.words is None:
+            return torch.empty(2**50)
+        raise RuntimeError(self.words)
+
+
+class FullAtOnce(Full):
+    """One that does not even fit."""
+
+    def _apply(self, fn: object, recurse: bool = True) -> torch.nn.Module:
+        self.forward(torch.empty(1))
+        return self
+
+
+@pytest.mark.parametrize("words", [None, "MPS backend out of memory (MPS allocated: 9 GB)", "CUDA error: out of memory"])
+def test_a_device_too_small_is_said_in_one_sentence(words: str | None, images: Path, tmp_path: Path) -> None:
+    segmenter = Segmenter(Full(words), Preprocess(size=64))
+    with pytest.raises(UserError, match="the memory of cpu does not hold one slice"):
+        segmenter(images / "a.png")
+    with pytest.raises(UserError, match="does not hold one slice"):  # true of every file, so it ends the run
+        segment(segmenter, items([("a.png", images / "a.png")], tmp_path / "out"), tmp_path / "out", Extras(), print)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="does not hold the network"):
+        Segmenter(FullAtOnce(words), Preprocess(size=64))
+
+
+def test_another_fault_of_a_network_keeps_its_traceback(images: Path) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        Segmenter(Full("a bug"), Preprocess(size=64))(images / "a.png")
+    with pytest.raises(RuntimeError, match="a bug"):
+        Segmenter(FullAtOnce("a bug"), Preprocess(size=64))
 
 
 def test_overlays_and_probabilities_come_when_asked_for(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert predict(checkpoint_file, images, out, "overlays=true", "probabilities=true", "threshold=0.4").code == 0
     for stem in ("a", "b", "sub/c"):
-        assert read_png(out / "overlays" / f"{stem}.overlay.png").shape[2] == 3
-        probability, mask = read_png(out / "probabilities" / f"{stem}.probability.png"), read_png(out / f"{stem}.png") > 0
+        assert read_png(out / "overlays" / f"{stem}.png.overlay.png").shape[2] == 3
+        probability, mask = read_png(out / "probabilities" / f"{stem}.png.probability.png"), read_png(out / f"{stem}.png") > 0
         assert (probability.dtype, probability.shape) == (np.uint16, mask.shape)
         sure = np.abs(probability / 65535 - 0.4) > 1 / 65535  # what rounding to 16 bits cannot have moved
         np.testing.assert_array_equal((probability / 65535 > 0.4)[sure], mask[sure])
@@ -187,15 +392,21 @@ def test_overlays_and_probabilities_come_when_asked_for(checkpoint_file: Path, i
 
 
 def test_a_higher_threshold_never_adds_lung(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
-    probability = np.concatenate(Segmenter.load(checkpoint_file).probabilities(read_stack(images / "a.png")))
+    probability = expit(np.concatenate(Segmenter.load(checkpoint_file).logits(read_stack(images / "a.png"))))
     found = []
-    for threshold in np.quantile(probability, [0.1, 0.5, 0.9]):
+    for threshold in np.quantile(probability, [0.1, 0.5, 0.9], method="nearest").tolist():  # a pixel lies right at it
         out = tmp_path / f"out{threshold}"
         assert predict(checkpoint_file, images / "a.png", out, f"threshold={threshold}").code == 0
         found.append(read_png(out / "a.png") > 0)
+        np.testing.assert_array_equal(found[-1], Segmenter.load(checkpoint_file, threshold=threshold)(images / "a.png"))
     for lower, higher in pairwise(found):
         assert not (higher & ~lower).any()
         assert lower.sum() > higher.sum() > 0
+
+
+def test_half_is_not_above_half(checkpoint_file: Path) -> None:
+    logits = np.array([-1e-30, 0, 1e-30], np.float32)
+    assert Segmenter.load(checkpoint_file).mask(logits).tolist() == [False, False, True]  # as training scores
 
 
 def test_truth_adds_scores(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
@@ -212,7 +423,7 @@ def test_truth_adds_scores(checkpoint_file: Path, images: Path, tmp_path: Path) 
         both, either = (truth & found).sum(), (truth | found).sum()
         both_all, either_all = both_all + both, either_all + either
         if not truth.any():
-            assert row["iou"] == row["dice"] == "nan"
+            assert row["iou"] == row["dice"] == ""
             continue
         ious.append(both / either)
         dices.append(2 * both / (truth.sum() + found.sum()))
@@ -274,7 +485,7 @@ def test_a_nifti_volume_keeps_its_geometry(checkpoint_file: Path, tmp_path: Path
     done = predict(checkpoint_file, path.parent, tmp_path / "out", "probabilities=true", "overlays=true")
     assert done.code == 0, done.out
     assert files(tmp_path / "out") == {
-        "scan.nii.gz", "probabilities/scan.probability.nii.gz", "overlays/scan.overlay.png", "summary.csv",
+        "scan.nii.gz", "probabilities/scan.nii.gz.probability.nii.gz", "overlays/scan.nii.gz.overlay.png", "summary.csv",
     }  # fmt: skip
     written = sitk.ReadImage(str(tmp_path / "out" / "scan.nii.gz"))
     stored = sitk.ReadImage(str(path))
@@ -283,6 +494,7 @@ def test_a_nifti_volume_keeps_its_geometry(checkpoint_file: Path, tmp_path: Path
         np.testing.assert_allclose(getattr(written, get)(), getattr(stored, get)(), atol=1e-6)
     found = Segmenter.load(checkpoint_file)(path)
     assert found.shape == (4, 50, 60)
+    assert np.unique(sitk.GetArrayFromImage(written)).tolist() in ([0], [0, 1])
     np.testing.assert_array_equal(read_stack(tmp_path / "out" / "scan.nii.gz"), found)
     again = predict(checkpoint_file, path, tmp_path / "again", f"truth={tmp_path / 'out' / 'scan.nii.gz'}")
     assert again.code == 0
@@ -370,7 +582,7 @@ def test_an_output_below_a_file_is_refused(checkpoint_file: Path, images: Path, 
 def test_help_says_all_options_and_what_the_scores_mean() -> None:
     done = lungseg("predict", "--help")
     assert done.code == 0
-    for word in ("ckpt=", "input=", "output=", "truth=", "device=", "iou_pooled", "false_lung_images"):
+    for word in ("ckpt=", "input=", "output=", "truth=", "device=", "iou_pooled", "false_lung_images", "every slice counts"):
         assert word in done.out
     assert lungseg("predict").code == 2
 

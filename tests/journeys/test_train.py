@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -185,6 +186,43 @@ def test_a_run_can_start_from_the_weights_of_another(run: Run, tmp_path: Path) -
     assert_refused(lungseg("train", *PHANTOMS, start, "model.widths=[4,8,8]"), "does not fit this model")
 
 
+def test_a_run_is_not_gone_on_with_under_other_settings(run: Run) -> None:
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    state = f"ckpt_path={run.folder / 'checkpoints' / 'last.ckpt'}"
+    words = (*PHANTOMS, state, f"hydra.run.dir={run.folder}", "trainer.max_epochs=3")
+    assert_refused(lungseg("train", *words, "data.seed=1"), "data.seed was another")
+    assert_refused(lungseg("train", *words, "loss=bce"), "loss was another")
+    assert_refused(lungseg("train", *words, "optimization.lr=1"), "optimization.lr was another")
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_goes_on_elsewhere_has_a_best_of_its_own(tmp_path: Path) -> None:
+    words = (*PHANTOMS, "optimization.lr=1e-12", "optimization.schedule=constant", "optimization.warmup=0", "logger=csv")
+    train(tmp_path / "first", *words, "trainer.max_epochs=1")  # at this rate no later epoch is better
+    state = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    train(tmp_path / "second", *words, "trainer.max_epochs=2", f"ckpt_path={state}")
+    assert metrics_of(tmp_path / "second")["epoch"] == 2
+    assert checkpoint.load(tmp_path / "second" / "checkpoints" / "best.ckpt").metrics["epoch"] == 2
+
+
+def test_ctrl_c_keeps_what_was_done_and_says_so(tmp_path: Path) -> None:
+    words = (*PHANTOMS, "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path / 'run'}", "logger=csv")
+    command = [sys.executable, "-c", "import sys; from lungseg.cli import main; sys.exit(main(sys.argv[1:]))", "train", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch     3/") or line.startswith("epoch   3/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "ckpt_path=last to go on" in err
+    assert "Traceback" not in err
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["epoch"] >= 1
+    checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+
+
 def test_early_stopping_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
     # Without a learning rate or running statistics nothing can change.
     still = ("optimization.lr=1e-12", "optimization.ema_decay=null", "model.norm=instance")
@@ -208,7 +246,7 @@ def test_every_choice_trains(words: tuple[str, ...], tmp_path: Path) -> None:
     assert math.isfinite(metrics_of(tmp_path / "run")["test/loss"])
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt").build()
     assert not (tmp_path / "run" / "cache").exists()
-    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file() == ("logger=csv" in words)
+    assert (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").is_file() == ("logger=csv" in words)
 
 
 @pytest.mark.parametrize("word", ["trainer.fast_dev_run=true", "trainer.limit_val_batches=0"])
@@ -351,7 +389,7 @@ def test_a_checkpoint_of_the_wrong_kind_is_refused(run: Run) -> None:
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={best}"), "goes into init_ckpt")
     assert_refused(lungseg("train", *PHANTOMS, f"init_ckpt={last}"), "training state")
-    assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={last}", "model.widths=[4,8,8]"), "does not fit this model")
+    assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={last}", "model.widths=[4,8,8]"), "model.widths was another")
 
 
 def _no_masks(root: Path) -> None:

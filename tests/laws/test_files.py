@@ -43,14 +43,6 @@ def test_after_a_failure_everything_is_as_before(before: str | None, failure: ty
     assert before is None or path.read_text(encoding="utf-8") == before
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.b.nii.gz", "a.ckpt", "none", ".hidden.csv", "ä ö [1], b=c.txt"])
-def test_the_ending_is_kept_for_writers_that_choose_by_it(name: str, tmp_path: Path) -> None:
-    with written_whole(tmp_path / name) as beside:
-        assert beside.name.endswith(".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix)
-        beside.write_bytes(b"x")
-    assert (tmp_path / name).read_bytes() == b"x"
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_permissions_are_those_of_any_new_file(umask: int, mode: int, tmp_path: Path) -> None:

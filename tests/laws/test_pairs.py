@@ -78,7 +78,9 @@ def test_a_mask_may_be_marked_in_front(tmp_path: Path) -> None:
 def test_all_files_without_partner_are_named_at_once(tmp_path: Path) -> None:
     touch(tmp_path / "i", "good.png", *(f"p/lone{n:02}.png" for n in range(12)))
     touch(tmp_path / "m", "good.png", "left over.png")
-    with pytest.raises(UserError, match=r"12 images .*p/lone00\.png.*lone09\.png and 2 more.*1 masks .*left over\.png") as caught:
+    with pytest.raises(
+        UserError, match=r"12 images .*p/lone00\.png.*lone09\.png and 2 more.*1 mask has no image .*left over\.png"
+    ) as caught:
         pair_files(tmp_path / "i", tmp_path / "m")
     assert "good" not in str(caught.value)
 
@@ -92,7 +94,7 @@ def test_all_files_without_partner_are_named_at_once(tmp_path: Path) -> None:
         (["a.png", "A.png"], ["a_mask.png"], "fits 2 images"),
         ([], ["a.png"], "no image that can be read"),
         (["a.png"], [], "no image that can be read"),
-        (["a.png"], ["sub/a.png"], "have no mask"),
+        (["a.png"], ["sub/a.png"], "1 image has no mask"),
     ],
 )
 def test_what_cannot_be_paired_is_refused(images: list[str], masks: list[str], says: str, tmp_path: Path) -> None:
@@ -101,6 +103,18 @@ def test_what_cannot_be_paired_is_refused(images: list[str], masks: list[str], s
         touch(tmp_path / folder, "notes.txt", *names)
     with pytest.raises(UserError, match=says):
         pair_files(tmp_path / "i", tmp_path / "m")
+
+
+def test_only_the_files_given_are_paired(tmp_path: Path) -> None:
+    touch(tmp_path / "i", "b.png", "a.png", "out/a.png")
+    touch(tmp_path / "m", "a.tif", "b.tif", "notes/a.tif")
+    images = [tmp_path / "i" / name for name in ("b.png", "a.png")]
+    with pytest.raises(UserError, match=r"1 image has no mask.*1 mask has no image"):
+        pair_files(tmp_path / "i", tmp_path / "m")
+    pairs = pair_files(tmp_path / "i", tmp_path / "m", images, [tmp_path / "m/a.tif", tmp_path / "m/b.tif"])
+    assert [(pair.image.name, pair.mask.name) for pair in pairs] == [("a.png", "a.tif"), ("b.png", "b.tif")]
+    with pytest.raises(UserError, match="no image that can be read"):
+        pair_files(tmp_path / "i", tmp_path / "m", [])
 
 
 def test_only_images_are_found(tmp_path: Path) -> None:

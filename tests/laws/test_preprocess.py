@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from builders import chest
 from lungseg.errors import UserError
-from lungseg.preprocess import IGNORE, LUNG, NORMALISATIONS, Preprocess
+from lungseg.labels import IGNORE, LUNG
+from lungseg.preprocess import NORMALISATIONS, Preprocess
 
 few = settings(deadline=None, max_examples=40)
 SIZES = st.integers(16, 97)

@@ -14,7 +14,8 @@ from builders import chest, write_slice
 from lungseg.data.cache import build_cache
 from lungseg.data.sources import FolderSource, ManifestSource, PhantomSource
 from lungseg.errors import UserError
-from lungseg.preprocess import IGNORE, LUNG, Preprocess
+from lungseg.labels import IGNORE, LUNG
+from lungseg.preprocess import Preprocess
 
 ODD_NAMES = ["p1 [a], b=c.png", "Pät'ient 2.tif", "p3.v2.final.bmp", "100%_p4.PNG"]
 
@@ -51,7 +52,6 @@ def test_a_folder_of_odd_names_and_mixed_files(tmp_path: Path) -> None:
 def test_the_patients_of_a_folder(dataset: Path) -> None:
     for pattern in (r"(p\d+)_", r"p\d+", r"^([^_]+)"):
         split = FolderSource(str(dataset), pattern, val_patients=["p02"]).split()
-        assert split.by_patient
         assert {case.patient for case in split.train} == {"p01", "p03"}
         assert [case.name for case in split.val] == ["train/p02_a.png", "train/p02_b.tif"]
         assert {case.patient for case in split.test} == {"p04"}
@@ -60,7 +60,6 @@ def test_the_patients_of_a_folder(dataset: Path) -> None:
 def test_a_folder_without_known_patients_is_split_by_image_with_a_warning(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lungseg"):
         split = FolderSource(str(dataset), val_fraction=0.25).split()
-    assert not split.by_patient
     assert (len(split.train), len(split.val), len(split.test)) == (6, 2, 2)
     assert "data.patient_regex" in caplog.text
 

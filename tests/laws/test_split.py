@@ -27,7 +27,7 @@ def test_every_case_is_on_one_side_and_every_patient_too(cases: list[ChestCase],
     assert val
     assert sorted([*train, *val], key=cases.index) == cases
     assert not {group(case) for case in train} & {group(case) for case in val}
-    Split(train, val, (), by_patient=True)
+    Split(train, val, ())
 
 
 @given(cases=SEVERAL, fraction=FRACTIONS, seed=SEEDS)
@@ -92,15 +92,15 @@ def test_a_negative_seed_is_refused() -> None:
 @pytest.mark.parametrize("parts", [("train", "val"), ("train", "test"), ("val", "test")])
 def test_a_patient_in_two_parts_stops_the_run(parts: tuple[str, str]) -> None:
     cases = {part: (ChestCase(f"{part}/1", part), ChestCase(f"{part}/2")) for part in ("train", "val", "test")}
-    Split(**cases, by_patient=False)  # slices without a patient belong to nobody in common
+    Split(**cases)  # slices without a patient belong to nobody in common
     for part in parts:
         cases[part] += (ChestCase(f"{part}/3", "the same"),)
     with pytest.raises(UserError, match=f"1 patients are both in {parts[0]} and in {parts[1]} .the same"):
-        Split(**cases, by_patient=False)
+        Split(**cases)
 
 
 def test_the_table_names_every_case() -> None:
-    split = Split((ChestCase("a", "P"),), (ChestCase("b", source="other"),), (), by_patient=False)
+    split = Split((ChestCase("a", "P"),), (ChestCase("b", source="other"),), ())
     assert split.as_table() == {
         "train": [{"name": "a", "patient": "P", "source": "chests"}],
         "val": [{"name": "b", "patient": None, "source": "other"}],

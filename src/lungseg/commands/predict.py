@@ -5,9 +5,12 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import MISSING, dataclass, fields
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, replace
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,9 @@ from lungseg.errors import UserError
 from lungseg.files import from_home
 
 if TYPE_CHECKING:
-    from lungseg.inference.cohort import Result
+    from rich.console import Console
+
+    from lungseg.inference.cohort import Item, Result
 
 HELP = """\
 {program}: writes a lung mask for every image of a file or a folder.
@@ -25,11 +30,12 @@ HELP = """\
 
   ckpt=FILE            a best.ckpt of lungseg train
   input=PATH           PNG, JPEG, BMP, TIFF, NPY, single DICOM slices or NIfTI volumes; a folder is searched with its sub-folders
-  output=DIR           one mask for each image (0 and 255, its size, its stem) and summary.csv
+  output=DIR           one mask for each image, of its size and stem, and summary.csv; the mask is a PNG of 0 and 255, for a
+                       volume a NIfTI file of 0 and 1 on its grid, for an NPY stack of slices an NPY stack of 0 and 255
   truth=PATH           true masks with the same stems: adds IoU and Dice for each image and on average
   overlays=true        also a picture of each image with the mask's outline
-  probabilities=true   also the probability of lung, as 16-bit PNG
-  threshold=0.5        probability from which a pixel is lung
+  probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or NIfTI
+  threshold=0.5        a pixel is lung where its probability is above this
   device=auto          auto | cpu | cuda | cuda:N | mps
   batch_size=16        images at a time on a GPU, halved when its memory runs out
   threads=0            of the CPU; 0 leaves the choice to PyTorch
@@ -71,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         program = "python predict.py" if Path(sys.argv[0]).name == "predict.py" else "lungseg predict"
         print(HELP.format(program=program, definitions=DEFINITIONS))
         return 0 if argv else 2
-    return exit_code(lambda: _predict(parse(argv)), "The masks written so far are whole and stay.")
+    return exit_code(lambda: _predict(parse(argv)), "The masks written so far are whole and stay; summary.csv lists them.")
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -113,15 +119,13 @@ def _value(key: str, text: str, kind: str) -> Any:
 
 
 def _predict(options: Options) -> int:
-    from lungseg.imaging.pairs import find_images
-
-    images = _images(options, find_images)
-    _check_output(options)
+    _check_folders(options)
+    images = _images(options)
+    truths = {} if options.truth is None else _truths(options, images)
 
     # Only now the heavy part: everything above answers at once.
     import torch
     from rich.console import Console
-    from rich.progress import Progress
 
     from lungseg.inference.cohort import Extras, items, scores, segment
     from lungseg.inference.segmenter import Segmenter
@@ -131,43 +135,79 @@ def _predict(options: Options) -> int:
         raise UserError(f"threads={options.threads} must be 0 (PyTorch's choice) or more.")
     if options.threads:
         torch.set_num_threads(options.threads)
+    work = [replace(item, truth=truths.get(item.image)) for item in items(images, options.output)]
+    _check_nothing_replaced(work, options.output)
     segmenter = Segmenter.load(options.ckpt, options.device, options.batch_size, options.threshold)
-    work = items(images, options.output)
-    if options.truth is not None:
-        work = _with_truth(work, options.truth, options.input)
-    _check_nothing_replaced(work)
     extras = Extras(options.overlays, options.probabilities, options.mask_values, options.ignore_values)
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
-        log.info(f"{len(work)} files, {segmenter.device}")
-        bar = Progress(console=console, transient=True) if console.is_terminal and not options.quiet else nullcontext()
-        with bar as progress:
-            task = progress.add_task("segmenting", total=len(work)) if progress else None
+        log.info(f"{_files(len(work))}, {segmenter.device}")
+        with _progress(console, len(work), options.quiet) as advance:
 
             def done(result: "Result") -> None:
-                if progress is not None and task is not None:
-                    progress.advance(task)
                 if result.error:
                     log.error(f"{result.item.name}: {result.error}")
                 for warning in result.warnings:
                     log.warning(f"{result.item.name}: {warning}")
+                advance()
 
             results = segment(segmenter, work, options.output, extras, done)
         failed = sum(result.error is not None for result in results)
         if options.truth is not None:
             _say_scores(scores(results), options.output)
-        told = f"{len(results) - failed} masks and summary.csv are in {options.output}"
-        log.info(f"{told}; {failed} files failed, see the column warnings." if failed else f"{told}.")
+        masks = len(results) - failed
+        told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
+        log.info(f"{told}; {_files(failed)} failed, see the column warnings." if failed else f"{told}.")
     return 1 if failed else 0
 
 
-def _images(options: Options, find_images: Any) -> list[tuple[str, Path]]:
-    """Names below the input, and paths; what an earlier prediction left in an output inside the input is no image."""
-    source, output = options.input, options.output.resolve()
+@contextmanager
+def _progress(console: "Console", total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files."""
+    from rich.progress import Progress
+
+    from lungseg.log import log
+
+    if console.is_terminal and not quiet:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("segmenting", total=total)
+            yield lambda: bar.advance(task)
+        return
+    began, numbers = time.monotonic(), count(1)
+
+    def advance() -> None:
+        number = next(numbers)
+        if number % math.ceil(total / 10) == 0 and number < total:
+            left = timedelta(seconds=round((time.monotonic() - began) / number * (total - number)))
+            log.info(f"{number} of {_files(total)}, about {left} left")
+
+    yield advance
+
+
+def _files(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
+def _check_folders(options: Options) -> None:
+    output = options.output
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output={output} is a file: give a folder.")
+    for name, other in (("input", options.input), ("truth", options.truth)):
+        # A mask beside a single file could replace a neighbour of another type: 'a.tif' gives 'a.png'.
+        if other is not None and output.resolve() in (other.resolve(), other.resolve().parent if other.is_file() else None):
+            raise UserError(f"output={output} holds the {name}: masks must not replace images; give another folder.")
+    if options.truth is not None and options.truth.resolve() == options.input.resolve():
+        raise UserError(f"truth={options.truth} is also the input: give the true masks, in a folder of their own.")
+    if output.is_dir() and any(output.iterdir()) and not options.overwrite:
+        raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
+
+
+def _images(options: Options) -> list[tuple[str, Path]]:
+    """Names below the input, and paths."""
+    source = options.input
     if source.is_dir():
-        inside = output != source.resolve() and output.is_relative_to(source.resolve())
-        paths = [path for path in find_images(source) if not (inside and path.resolve().is_relative_to(output))]
+        paths = _found(source, options.output, options.truth)
         if not paths:
             raise UserError(f"input={source} holds no image that can be read: check the folder and its file types.")
         return [(path.relative_to(source).as_posix(), path) for path in paths]
@@ -176,37 +216,44 @@ def _images(options: Options, find_images: Any) -> list[tuple[str, Path]]:
     raise UserError(f"input={source} is neither a file nor a folder.")
 
 
-def _check_output(options: Options) -> None:
-    output = options.output
-    if output.exists() and not output.is_dir():
-        raise UserError(f"output={output} is a file: give a folder.")
-    for name, other in (("input", options.input), ("truth", options.truth)):
-        if other is not None and other.resolve() == output.resolve():
-            raise UserError(f"output={output} is also the {name}: masks must not replace images; give another folder.")
-    if output.is_dir() and any(output.iterdir()) and not options.overwrite:
-        raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
-
-
-def _check_nothing_replaced(work: Sequence[Any]) -> None:
-    given = {path.resolve() for item in work for path in (item.image, item.truth) if path is not None}
-    for item in work:
-        if item.mask.resolve() in given:
-            raise UserError(
-                f"the mask of {item.image} would replace {item.mask}: masks must not replace images; give another output."
-            )
-
-
-def _with_truth(work: Sequence[Any], truth: Path, source: Path) -> list[Any]:
-    from dataclasses import replace
-
+def _truths(options: Options, images: Sequence[tuple[str, Path]]) -> dict[Path, Path]:
+    """The true mask of each image."""
     from lungseg.imaging.pairs import pair_files
 
+    source, truth = options.input, options.truth
+    assert truth is not None
     if source.is_file():
         if not truth.is_file():
             raise UserError(f"truth={truth} must be a file, as input={source} is one.")
-        return [replace(work[0], truth=truth)]
-    masks = {pair.image: pair.mask for pair in pair_files(source, truth)}
-    return [replace(item, truth=masks[item.image]) for item in work]
+        return {source: truth}
+    pairs = pair_files(source, truth, [path for _, path in images], _found(truth, options.output, source))
+    return {pair.image: pair.mask for pair in pairs}
+
+
+def _found(folder: Path, *others: Path | None) -> list[Path]:
+    """The images below a folder, but for those below another role's folder inside it: an earlier output, say, is no input."""
+    from lungseg.imaging.pairs import find_images
+
+    here = folder.resolve()
+    inside = [other.resolve() for other in others if other is not None and other.resolve().is_relative_to(here)]
+    return [path for path in find_images(folder) if not any(path.resolve().is_relative_to(other) for other in inside)]
+
+
+def _check_nothing_replaced(work: "Sequence[Item]", output: Path) -> None:
+    # By what the file system calls the same file: names may differ by links, or by case where case does not count.
+    given = {_identity(path) for item in work for path in (item.image, item.truth) if path is not None} - {None}
+    targets = [*(path for item in work for path in item.targets), output / "summary.csv", output / "metrics.json"]
+    for target in targets:
+        if _identity(target) in given:
+            raise UserError(f"{target} is an image or a true mask: masks must not replace it; give another output.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _say_scores(summary: Mapping[str, float], output: Path) -> None:

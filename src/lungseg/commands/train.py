@@ -90,6 +90,10 @@ def _through_hydra(argv: Sequence[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
     except HydraException as error:
         raise UserError(_sentence(error)) from error
+    except ValueError as error:
+        if folders:
+            raise
+        raise UserError(f"the settings cannot be composed: {' '.join(str(error).split())}") from error
     except OSError as error:
         if folders:
             raise
@@ -124,15 +128,36 @@ def _run(config: dict[str, Any], folder: Path, command: str) -> float | None:
 
     from lungseg.training.launch import launch, rank_count
 
-    text = OmegaConf.to_yaml(OmegaConf.create(config))
-    write_text(folder / "config.yaml", text)
+    # Before anything is written: a refused run must not touch the records of the one that it would have gone on with.
+    job(config, command)
     ranks = rank_count(config["trainer"])
+    if config["ckpt_path"] is not None:
+        _check_same(config, from_home(config["ckpt_path"]).parents[1] / "config.yaml")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     if ranks == 1:
         metrics = _train(config, folder, command, rank=0, ranks=1)
     else:
         launch("lungseg.commands.train", folder, command, ranks)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics.get("val/iou")
+
+
+def _check_same(config: Mapping[str, Any], earlier: Path) -> None:
+    """Refuses to go on with a run under other settings, which would be neither the one run nor the other."""
+    from omegaconf import OmegaConf
+
+    if not earlier.is_file():
+        return
+    was = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(earlier)))
+    for section in ("data", "model", "loss", "augmentation", "preprocess", "optimization", "seed"):
+        if config[section] != was.get(section):
+            changed = (
+                [key for key in config[section] if config[section][key] != was[section].get(key)]
+                if isinstance(config[section], dict) and isinstance(was.get(section), dict)
+                else []
+            )
+            name = f"{section}.{changed[0]}" if changed and changed[0] != "_target_" else section
+            raise UserError(f"ckpt_path goes on with a run whose {name} was another; repeat its settings, which {earlier} holds.")
 
 
 def _train(config: Mapping[str, Any], folder: Path, command: str, rank: int, ranks: int) -> dict[str, float]:

@@ -1,13 +1,13 @@
 """Every slice decoded once: on the network's grid, and for scoring on its own grid."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lungseg.data.split import Case
@@ -58,36 +58,45 @@ class SliceCache:
 
 
 class Block:
-    """A long one-dimensional array that workers share: shared memory, or a file that each process maps for itself."""
+    """A long one-dimensional array, in memory or in a file that each process maps for itself; made by appending parts."""
 
-    def __init__(self, parts: Sequence[NDArray[Any]], dtype: type, file: Path | None) -> None:
+    def __init__(self, dtype: type, file: Path | None) -> None:
         self.dtype, self.file = np.dtype(dtype), file
-        self._tensor: torch.Tensor | None = None
-        self._map: NDArray[Any] | None = None
-        if file is None:
-            flat = np.concatenate([part.ravel() for part in parts]) if parts else np.zeros(0, self.dtype)
-            self._tensor = torch.from_numpy(flat).share_memory_()
+        self._parts: list[NDArray[Any]] = []
+        self._whole: NDArray[Any] | None = None
+        if file is not None:
+            with _room_on_disk(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(b"")
+
+    def append(self, part: NDArray[Any]) -> None:
+        if self.file is None:
+            self._parts.append(part.astype(self.dtype, copy=False).ravel())
             return
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("wb") as stream:
-                for part in parts:
-                    part.tofile(stream)
-        except OSError as error:
-            raise UserError(f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room.") from error
+        with _room_on_disk(self.file), self.file.open("ab") as stream:
+            stream.write(np.ascontiguousarray(part, self.dtype).data)
 
     def array(self) -> NDArray[Any]:
-        """All of it, flat."""
-        if self._tensor is not None:
-            return self._tensor.numpy()
-        if self._map is None:
-            assert self.file is not None
-            empty = self.file.stat().st_size == 0
-            self._map = np.zeros(0, self.dtype) if empty else np.memmap(self.file, dtype=self.dtype, mode="r")
-        return self._map
+        """All of it, flat; nothing can be appended any more."""
+        if self._whole is None:
+            if self.file is not None and self.file.stat().st_size > 0:
+                self._whole = np.memmap(self.file, dtype=self.dtype, mode="r")
+            else:
+                self._whole = np.concatenate([np.zeros(0, self.dtype), *self._parts])
+                self._parts = []
+        return self._whole
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}  # a pickled memmap would be a copy of the whole file
+        # A pickled memmap would be a copy of the whole file; a forked worker shares memory without pickling.
+        return {**self.__dict__, "_whole": None} if self.file is not None else {**self.__dict__, "_whole": self.array()}
+
+
+@contextmanager
+def _room_on_disk(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room.") from error
 
 
 def build_cache(
@@ -101,51 +110,33 @@ def build_cache(
 
     Args:
         keep_truth: keep the labels on the slices' own grids too, which validation and test need.
-        folder: where to keep the slices; None is shared memory.
+        folder: where to keep the slices; None is memory.
         done: called after each case, for a progress bar.
 
     Raises:
         UserError: a file cannot be read, or an image and its mask differ in size.
     """
 
-    def on_grid(case: Case) -> list[tuple[SliceInfo, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]]:
-        stack, labels = case.read()
-        many = len(stack) > 1
-        return [
-            (
-                SliceInfo(f"{case.name}#{z}" if many else case.name, case.source, (image.shape[0], image.shape[1])),
-                preprocess.to_grid(image),
-                preprocess.target_to_grid(label),
-                label,
-            )
-            for z, (image, label) in enumerate(zip(stack, labels, strict=True))
-        ]
-
     infos: list[SliceInfo] = []
-    images: list[NDArray[np.float32]] = []
-    targets: list[NDArray[np.uint8]] = []
-    truths: list[NDArray[np.uint8]] = []
     digest = hashlib.blake2b(digest_size=16)
+
+    def block(dtype: type, name: str) -> Block:
+        return Block(dtype, None if folder is None else folder / name)
+
+    images, targets, truths = block(np.float32, "images.f32"), block(np.uint8, "targets.u8"), block(np.uint8, "truths.u8")
     for case in cases:
-        for info, image, target, truth in on_grid(case):
-            digest.update(info.name.encode())
-            digest.update(image.tobytes())
-            digest.update(truth.tobytes())
-            infos.append(info)
-            images.append(image)
-            targets.append(target)
+        stack, labels = case.read()
+        for part in (case.name.encode(), stack.tobytes(), labels.tobytes()):
+            digest.update(part)
+        for z, (image, truth) in enumerate(zip(stack, labels, strict=True)):
+            name = f"{case.name}#{z}" if len(stack) > 1 else case.name
+            infos.append(SliceInfo(name, case.source, (image.shape[0], image.shape[1])))
+            try:
+                images.append(preprocess.to_grid(image))
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+            targets.append(preprocess.target_to_grid(truth))
             if keep_truth:
                 truths.append(truth)
         done()
-
-    def block(parts: Sequence[NDArray[Any]], dtype: type, name: str) -> Block:
-        return Block(parts, dtype, None if folder is None else folder / name)
-
-    return SliceCache(
-        infos,
-        preprocess.size,
-        digest.hexdigest(),
-        images=block(images, np.float32, "images.f32"),
-        targets=block(targets, np.uint8, "targets.u8"),
-        truths=block(truths, np.uint8, "truths.u8"),
-    )
+    return SliceCache(infos, preprocess.size, digest.hexdigest(), images, targets, truths)

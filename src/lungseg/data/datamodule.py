@@ -1,8 +1,9 @@
 """The data of a run: read once, split by patient, augmented in workers."""
 
-import os
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Loader:
             return self.num_workers
         if sys.platform in ("win32", "darwin") or not torch.cuda.is_available():
             return 0
-        return min(8, max(1, (os.cpu_count() or 1) // ranks))
+        return min(8, max(1, torch.get_num_threads() // ranks))
 
 
 class LungDataModule(pl.LightningDataModule):
@@ -91,6 +92,17 @@ class LungDataModule(pl.LightningDataModule):
         if stage == "test" and self.test is None:
             self.test = self._read("test", self.split.test)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        image, target, ids = (tensor.to(device, non_blocking=True) for tensor in (batch.image, batch.target, batch.ids))
+        return Batch(image, target, ids, batch.truths)  # true masks are scored in numpy
+
+    def forget(self) -> None:
+        """Removes what this process keeps on the disk."""
+        for part in ("train", "val", "test"):
+            shutil.rmtree(self._folder(part), ignore_errors=True)
+        with suppress(OSError):  # not there, or another process still keeps its own
+            self._folder("train").parent.rmdir()
+
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.train is not None
         sources = [info.source for info in self.train.infos] if self.split.balanced else None
@@ -109,8 +121,11 @@ class LungDataModule(pl.LightningDataModule):
         return self._evaluation(self.test)
 
     def _read(self, part: str, cases: tuple[Case, ...]) -> SliceCache:
-        on_disk = self.folder / "cache" / f"{part}-{self.rank}" if self.loader.cache == "disk" else None
+        on_disk = self._folder(part) if self.loader.cache == "disk" else None
         return build_cache(cases, self.preprocess, keep_truth=part != "train", folder=on_disk, done=self.done)
+
+    def _folder(self, part: str) -> Path:
+        return self.folder / "cache" / f"{part}-{self.rank}"
 
     def _evaluation(self, cache: SliceCache) -> DataLoader[Batch]:
         # Nothing is decoded or augmented here, so that workers would cost more than they save.

@@ -1,7 +1,6 @@
 """Where images and masks come from: generated, a folder, or a manifest. Each source gives one ``Split``."""
 
 import csv
-import logging
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -18,8 +17,7 @@ from lungseg.errors import UserError
 from lungseg.files import from_home
 from lungseg.imaging.pairs import common_stem, pair_files, split_folders
 from lungseg.imaging.slices import read_labels, read_stack
-
-log = logging.getLogger("lungseg")
+from lungseg.log import log
 
 
 class Source(Protocol):
@@ -103,7 +101,7 @@ class PhantomSource:
             tuple(PhantomCase(seed=10_000_000 * self.seed + 3_000_000 * part + i, size=self.size) for i in range(count))
             for part, count in enumerate(self.counts)
         )
-        return Split(train, val, test, by_patient=True)
+        return Split(train, val, test)
 
 
 class FolderSource:
@@ -256,15 +254,14 @@ def _divided(
     val_patients: Collection[str] | None,
     split_seed: int,
 ) -> Split:
-    by_patient = all(case.patient is not None for case in train)
-    if not by_patient:
-        log.warning(
-            "No patient is known for every image, so validation is split by image; if a patient has several, name the patients: "
-            "data.patient_regex='...' or a manifest."
-        )
     if val is None:
+        if any(case.patient is None for case in train):
+            log.warning(
+                "No patient is known for every image, so validation is split by image; if a patient has several, name them: "
+                "data.patient_regex='...' or a manifest."
+            )
         train, val = split_validation(train, val_fraction, val_patients, split_seed)
-    return Split(tuple(train), tuple(val), tuple(test), by_patient)
+    return Split(tuple(train), tuple(val), tuple(test))
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:

@@ -33,13 +33,11 @@ class Split:
 
     Attributes:
         balanced: whether an epoch draws from the sources evenly instead of taking every image once.
-        by_patient: whether patients were known; otherwise each case stood for a patient of its own.
     """
 
     train: tuple[Case, ...]
     val: tuple[Case, ...]
     test: tuple[Case, ...]
-    by_patient: bool
     balanced: bool = False
 
     def __post_init__(self) -> None:

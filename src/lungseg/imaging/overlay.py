@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from lungseg.labels import IGNORE, LUNG
+
 # Colours that the colour-blind can tell apart (Okabe & Ito, Color Universal Design, 2008). Blue is what the program
 # says, yellow and orange what the truth says, so that too much is bluish and missed is reddish.
 MASK_COLOUR = (86, 180, 233)
@@ -40,10 +42,10 @@ def overlay(image: NDArray[Any], mask: NDArray[Any], truth: NDArray[Any] | None 
         mask, truth: (H, W) bool, or labels where 1 is lung and 255 is ignored: no error is shown there.
     """
     picture = np.repeat(to_grey(image)[..., None], 3, axis=2)
-    lung = mask == 1
+    lung = mask == LUNG
     width = max(1, round(max(lung.shape) / 400))
     if truth is not None:
-        true_lung, judged = truth == 1, truth != 255
+        true_lung, judged = truth == LUNG, truth != IGNORE
         _tint(picture, lung & ~true_lung & judged, EXCESS_COLOUR)
         _tint(picture, ~lung & true_lung, MISSED_COLOUR)
         _contour(picture, true_lung, TRUTH_COLOUR, width)

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,13 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(path for path in files if is_image(path))
 
 
-def pair_files(images: Path, masks: Path) -> list[Pair]:
+def pair_files(
+    images: Path, masks: Path, image_files: Sequence[Path] | None = None, mask_files: Sequence[Path] | None = None
+) -> list[Pair]:
     """Each image below one folder with its mask below another, sorted by image.
+
+    Args:
+        image_files, mask_files: the files below the two folders that count; None: all that ``find_images`` finds.
 
     A mask has the image's relative sub-folder and its stem, or that stem with one of ``MASK_SUFFIXES`` or
     ``MASK_PREFIXES``. The better fit wins: the same stem before a marked one, the same case before another case.
@@ -56,7 +61,8 @@ def pair_files(images: Path, masks: Path) -> list[Pair]:
     Raises:
         UserError: a folder is missing or empty, a file has no partner, or one has two.
     """
-    image_files, mask_files = find_images(images), find_images(masks)
+    image_files = find_images(images) if image_files is None else sorted(image_files)
+    mask_files = find_images(masks) if mask_files is None else sorted(mask_files)
     for folder, files in ((images, image_files), (masks, mask_files)):
         if not files:
             raise UserError(f"{folder} holds no image that can be read: check the folder and its file types.")
@@ -80,8 +86,8 @@ def pair_files(images: Path, masks: Path) -> list[Pair]:
             raise UserError(f"{mask} fits {len(shared)} images ({_names(shared, images)}): give each its own mask.")
     unused = [mask for mask in mask_files if mask not in owners]
     if alone or unused:
-        parts = [f"{len(alone)} images in {images} have no mask ({_names(alone, images)})"] if alone else []
-        parts += [f"{len(unused)} masks in {masks} have no image ({_names(unused, masks)})"] if unused else []
+        parts = [f"{_lacking(alone, 'image')} no mask in {masks} ({_names(alone, images)})"] if alone else []
+        parts += [f"{_lacking(unused, 'mask')} no image in {images} ({_names(unused, masks)})"] if unused else []
         raise UserError(f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it.")
     return pairs
 
@@ -143,6 +149,10 @@ def _check_unique(files: Iterable[Path], root: Path) -> None:
     for same in _group(files, root, _exact).values():
         if len(same) > 1:
             raise UserError(f"{_names(same, root)} in {root} have the same stem, so one mask fits both: rename one.")
+
+
+def _lacking(files: list[Path], kind: str) -> str:
+    return f"{len(files)} {kind}s have" if len(files) > 1 else f"1 {kind} has"
 
 
 def _names(files: list[Path], root: Path) -> str:

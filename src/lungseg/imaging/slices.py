@@ -27,8 +27,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from pydicom.pixels.processing import apply_modality_lut
 
 from lungseg.errors import UserError
-
-BACKGROUND, LUNG, IGNORE = 0, 1, 255  # values of a label array, as everywhere above this floor
+from lungseg.labels import BACKGROUND, IGNORE, LUNG
+from lungseg.log import log
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -43,7 +43,6 @@ END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's rang
 BETWEEN_SHARE = 0.02  # of a mask's pixels may lie between its two ends: the edges of JPEG and anti-aliased masks
 SMALL_LABELS = 16  # whole numbers within such a range are the classes of a label map, never grey edges
 
-_log = logging.getLogger("lungseg")
 _cv2_log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 moved get/setLogLevel there
 
 
@@ -314,7 +313,7 @@ def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool
             f"{path} is no two-valued mask, it holds {len(found)} values ({shown}): say which of them are lung, "
             "data.mask_values=[...]."
         )
-    _log.warning("%s holds %d values: cut at half range (%g).", path, len(found), (low + high) / 2)
+    log.warning("%s holds %d values: cut at half range (%g).", path, len(found), (low + high) / 2)
     return (low + high) / 2
 
 

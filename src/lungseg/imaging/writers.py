@@ -14,41 +14,41 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import written_whole
-from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.slices import VOLUME_SUFFIXES, check_whole_nifti, suffix_of
 
 
-def mask_name(source: Path) -> str:
-    """The file name of an image's mask: 'case.tif' gives 'case.png', 'scan.nii' and 'scan.nii.gz' the latter."""
-    return common_stem(source) + (".nii.gz" if suffix_of(source) in VOLUME_SUFFIXES else ".png")
+def mask_ending(source: Path) -> str:
+    """How the file name of an image's mask ends: .nii.gz for a volume, .npy for an array of several slices, else .png."""
+    if suffix_of(source) in VOLUME_SUFFIXES:
+        return ".nii.gz"
+    return ".npy" if suffix_of(source) == ".npy" and _has_slices(source) else ".png"
 
 
-def write_mask(path: Path, mask: NDArray[np.bool_], like: Path | None = None) -> Path:
-    """A mask (H, W) or (Z, H, W): .png holds 0 and 255, .nii.gz holds 0 and 1.
+def write_mask(path: Path, mask: NDArray[np.bool_], like: Path | None = None) -> None:
+    """A mask (H, W) or (Z, H, W): .png, for one slice, and .npy hold 0 and 255, .nii.gz holds 0 and 1.
 
     Args:
         like: the NIfTI file that the mask was made from; the mask is turned back from ``read_stack``'s LPS to its grid.
 
-    Returns:
-        The file written: ``path``, or .npy instead of .png for a stack of several slices, which no PNG can hold.
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if suffix_of(path) in VOLUME_SUFFIXES:
+        _write(path, _nifti(mask.astype(np.uint8), like))
+    else:
+        _write_slices(path, mask.astype(np.uint8) * np.uint8(255))
+
+
+def write_probability(path: Path, probability: NDArray[np.floating[Any]], like: Path | None = None) -> None:
+    """Probabilities (H, W) or (Z, H, W), as ``write_mask``: .png and .npy hold 0 to 65535 for 0 to 1, .nii.gz holds float32.
 
     Raises:
         UserError: the file cannot be written.
     """
     if suffix_of(path) in VOLUME_SUFFIXES:
-        return _write(path, _nifti(mask.astype(np.uint8), like))
-    return _write_slices(path, mask.astype(np.uint8) * np.uint8(255))
-
-
-def write_probability(path: Path, probability: NDArray[np.floating[Any]], like: Path | None = None) -> Path:
-    """Probabilities (H, W) or (Z, H, W), as ``write_mask``: .png holds 0 to 65535 for 0 to 1, .nii.gz holds float32.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    if suffix_of(path) in VOLUME_SUFFIXES:
-        return _write(path, _nifti(probability.astype(np.float32), like))
-    return _write_slices(path, np.rint(probability * 65535).astype(np.uint16))
+        _write(path, _nifti(probability.astype(np.float32), like))
+    else:
+        _write_slices(path, np.rint(probability * 65535).astype(np.uint16))
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -60,18 +60,29 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     _write(path, _png(picture))
 
 
-def _write(path: Path, data: bytes) -> Path:
+def _has_slices(source: Path) -> bool:
+    """Whether an NPY file holds several slices; one that cannot be read holds none."""
+    try:
+        shape = np.load(source, mmap_mode="r", allow_pickle=False).shape  # mapped: only the header is read
+    except Exception:  # damaged bytes can raise anything, and whoever reads the pixels says what is wrong
+        return False
+    return len(shape) == 3 and shape[0] > 1
+
+
+def _write(path: Path, data: bytes) -> None:
     with written_whole(path) as beside:
         beside.write_bytes(data)
-    return path
 
 
-def _write_slices(path: Path, pixels: NDArray[Any]) -> Path:
-    if pixels.ndim == 2 or len(pixels) == 1:
-        return _write(path, _png(pixels.reshape(pixels.shape[-2:])))
-    buffer = BytesIO()
-    np.save(buffer, pixels)
-    return _write(path.with_suffix(".npy"), buffer.getvalue())
+def _write_slices(path: Path, pixels: NDArray[Any]) -> None:
+    if suffix_of(path) == ".npy":
+        buffer = BytesIO()
+        np.save(buffer, pixels)
+        _write(path, buffer.getvalue())
+    elif pixels.ndim == 2 or len(pixels) == 1:
+        _write(path, _png(pixels.reshape(pixels.shape[-2:])))
+    else:
+        raise ValueError(f"{path} cannot hold {len(pixels)} slices: a stack goes into .npy or .nii.gz")
 
 
 def _png(pixels: NDArray[Any]) -> bytes:

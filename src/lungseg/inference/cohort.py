@@ -2,25 +2,32 @@
 
 import csv
 import io
+import math
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from lungseg.errors import UserError
 from lungseg.files import write_text
 from lungseg.imaging.overlay import overlay
+from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.slices import read_labels, read_stack
-from lungseg.imaging.writers import mask_name, write_mask, write_picture, write_probability
-from lungseg.inference.segmenter import Segmenter
+from lungseg.imaging.writers import mask_ending, write_mask, write_picture, write_probability
+from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.metrics.overlap import Overlap, overlap, summarise
 
 EMPTY = "no lung found"
+
+Reading = Future[tuple[NDArray[np.float32], float]]  # grey values (Z, H, W), seconds
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,21 @@ class Item:
 
     Attributes:
         name: of the file below the input folder, as the summary shows it.
-        mask: where its mask goes; truth: the file with its true mask, if any.
+        mask, overlay, probability: where its results go, those that are wanted.
+        truth: the file with its true mask, if any.
     """
 
     name: str
     image: Path
     mask: Path
+    overlay: Path
+    probability: Path
     truth: Path | None = None
+
+    @property
+    def targets(self) -> tuple[Path, Path, Path]:
+        """All files that may be written for it."""
+        return self.mask, self.overlay, self.probability
 
 
 @dataclass(frozen=True)
@@ -61,41 +76,43 @@ class Extras:
 
 
 def items(images: Sequence[tuple[str, Path]], output: Path) -> list[Item]:
-    """Files and their masks' names: sub-folders and stems stay; files whose masks would share a name keep their whole name."""
+    """Files and where their results go: sub-folders and stems stay, and no two share a file, whatever the case of its letters.
 
-    def of_stem(name: str) -> Path:
-        return Path(name).with_name(mask_name(Path(name)))
-
-    taken = Counter(str(of_stem(name)).casefold() for name, _ in images)
+    Where several masks would have one name, each takes the image's whole name: 'a.png' and 'a.tif' give 'a.png.png' and
+    'a.tif.png'. The other results are named after the mask.
+    """
+    ways = [_ways(name, path, output) for name, path in images]
+    shortest = [next(way) for way in ways]
+    wanted = Counter(_key(item.mask) for item in shortest)
+    taken = {mask for mask, times in wanted.items() if times > 1}
+    taken |= {_key(output / folder) for name, _ in images for folder in Path(name).parents}  # 'a.png' may be a folder
     made = []
-    for name, path in images:
-        mask = of_stem(name)
-        if taken[str(mask).casefold()] > 1:
-            mask = mask.with_name(f"{Path(name).name}.{mask.name.partition('.')[2] if mask.name.endswith('.nii.gz') else 'png'}")
-        made.append(Item(name, path, output / mask))
+    for first, way in zip(shortest, ways, strict=True):
+        item = next(item for item in chain([first], way) if taken.isdisjoint(map(_key, item.targets)))
+        taken.update(map(_key, item.targets))
+        made.append(item)
     return made
 
 
 def segment(
     segmenter: Segmenter, work: Sequence[Item], output: Path, extras: Extras, done: Callable[[Result], None]
 ) -> list[Result]:
-    """Segments every file; one that fails is reported and the others go on. ``summary.csv`` grows complete at the end.
+    """Segments every file; one that fails is reported and the others go on.
+
+    However it ends, ``summary.csv`` has a row for each file done.
 
     Raises:
         UserError: the output cannot be written.
+        DeviceFull: the device's memory is too small.
     """
-    results = []
-    for item, stack, seconds in _read_ahead(work):
-        if isinstance(stack, UserError):
-            result = Result(item, error=str(stack))
-        else:
-            try:
-                result = _one(segmenter, item, stack, seconds, output, extras)
-            except _Unreadable as error:
-                result = Result(item, error=str(error))
-        results.append(result)
-        done(result)
-    write_text(output / "summary.csv", _summary(results))
+    results: list[Result] = []
+    try:
+        for item, reading in _read_ahead(work):
+            results.append(_one(segmenter, item, reading, extras))
+            done(results[-1])
+    finally:
+        if results:
+            write_text(output / "summary.csv", _summary(results))
     return results
 
 
@@ -104,25 +121,46 @@ def scores(results: Sequence[Result]) -> dict[str, float]:
     return summarise(score for result in results for score in result.scores)
 
 
-class _Unreadable(UserError):
-    """A truth that cannot be used: a fault of one file, not of the output."""
+def _ways(name: str, path: Path, output: Path) -> Iterator[Item]:
+    """A file with every name that its mask may have, the shortest first."""
+    ending, folder, whole = mask_ending(path), Path(name).parent, Path(name).name
+    for stem in chain([common_stem(Path(name)), whole], (f"{whole}.{number}" for number in count(2))):
+        mask = f"{stem}{ending}"
+        yield Item(
+            name,
+            path,
+            mask=output / folder / mask,
+            overlay=output / "overlays" / folder / f"{mask}.overlay.png",
+            probability=output / "probabilities" / folder / f"{mask}.probability{ending}",
+        )
 
 
-def _one(segmenter: Segmenter, item: Item, stack: NDArray[np.float32], seconds: float, output: Path, extras: Extras) -> Result:
-    truth = _truth(item, stack, extras)
-    began = time.perf_counter()
-    probability = np.stack(segmenter.probabilities(stack))
-    mask = probability > segmenter.threshold
+def _key(path: Path) -> str:
+    """The same for all spellings that are one file on a Mac or on Windows."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras) -> Result:
+    try:
+        stack, seconds = reading.result()
+        truth = _truth(item, stack, extras)
+        began = time.perf_counter()
+        logits = np.stack(segmenter.logits(stack))
+    except DeviceFull:
+        raise
+    except UserError as error:
+        return Result(item, error=str(error))
+    except MemoryError:
+        return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
+    mask = segmenter.mask(logits)
     seconds += time.perf_counter() - began
     write_mask(item.mask, mask, like=item.image)
-    stem = item.mask.relative_to(output).as_posix().removesuffix(".nii.gz").removesuffix(".png")
     if extras.probabilities:
-        ending = ".nii.gz" if item.mask.name.endswith(".nii.gz") else ".png"
-        write_probability(output / "probabilities" / f"{stem}.probability{ending}", probability, like=item.image)
+        write_probability(item.probability, special.expit(logits), like=item.image)
     if extras.overlays:
         middle = int(np.argmax(mask.sum(axis=(1, 2))))
         true = None if truth is None else truth[middle]
-        write_picture(output / "overlays" / f"{stem}.overlay.png", overlay(stack[middle], mask[middle], true))
+        write_picture(item.overlay, overlay(stack[middle], mask[middle], true))
     return Result(
         item,
         lung_fraction=float(mask.mean()),
@@ -135,34 +173,29 @@ def _one(segmenter: Segmenter, item: Item, stack: NDArray[np.float32], seconds: 
 def _truth(item: Item, stack: NDArray[np.float32], extras: Extras) -> NDArray[np.uint8] | None:
     if item.truth is None:
         return None
-    try:
-        labels = read_labels(item.truth, extras.mask_values, extras.ignore_values)
-    except UserError as error:
-        raise _Unreadable(str(error)) from error
+    labels = read_labels(item.truth, extras.mask_values, extras.ignore_values)
     if labels.shape != stack.shape:
-        raise _Unreadable(
+        raise UserError(
             f"{item.truth} has the shape {labels.shape} but {item.image} has {stack.shape}: give the mask of this image."
         )
     return labels
 
 
-def _read_ahead(work: Sequence[Item]) -> Iterator[tuple[Item, NDArray[np.float32] | UserError, float]]:
-    """Files in order, the next ones being read while one is segmented; never more than a few in memory."""
+def _read_ahead(work: Sequence[Item]) -> Iterator[tuple[Item, Reading]]:
+    """Files in order with their grey values and the seconds of reading them, the next ones being read while one is segmented;
+    never more than a few in memory."""
 
-    def read(item: Item) -> tuple[NDArray[np.float32] | UserError, float]:
+    def read(item: Item) -> tuple[NDArray[np.float32], float]:
         began = time.perf_counter()
-        try:
-            return read_stack(item.image), time.perf_counter() - began
-        except UserError as error:
-            return error, 0.0
+        return read_stack(item.image), time.perf_counter() - began
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(read, item) for item in work[:2]]
         for index, item in enumerate(work):
-            stack, seconds = waiting.pop(0).result()
+            reading = waiting.pop(0)
             if index + 2 < len(work):
                 waiting.append(pool.submit(read, work[index + 2]))
-            yield item, stack, seconds
+            yield item, reading
 
 
 def _summary(results: Sequence[Result]) -> str:
@@ -175,9 +208,13 @@ def _summary(results: Sequence[Result]) -> str:
         own = summarise(result.scores)
         row = [
             result.item.name,
-            f"{result.lung_fraction:.5f}",
-            f"{result.seconds:.3f}",
+            _cell(result.lung_fraction, 5),
+            _cell(result.seconds, 3),
             result.error or "; ".join(result.warnings),
         ]
-        writer.writerow(row + ([f"{own['iou']:.5f}", f"{own['dice']:.5f}"] if with_truth else []))
+        writer.writerow(row + ([_cell(own["iou"], 5), _cell(own["dice"], 5)] if with_truth else []))
     return text.getvalue()
+
+
+def _cell(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"

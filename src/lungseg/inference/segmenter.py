@@ -1,5 +1,6 @@
 """A trained network as a function: grey values in, lung masks out."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import special
 from torch import nn
 
 from lungseg import checkpoint
@@ -17,6 +17,10 @@ from lungseg.imaging.slices import read_stack
 from lungseg.preprocess import Preprocess
 
 Slices = Sequence[NDArray[Any]] | NDArray[Any]  # each (H, W)
+
+
+class DeviceFull(UserError):
+    """The device has no room for the network or for one slice: no fault of the image."""
 
 
 class Segmenter:
@@ -30,7 +34,10 @@ class Segmenter:
         device: where the network works.
         batch_size: slices at a time on a GPU, halved when its memory runs out. On a CPU each slice goes alone: that is no slower,
             and a slice's mask does not depend on its company.
-        threshold: probability from which a pixel is lung.
+        threshold: a pixel is lung where its probability is above this.
+
+    Raises:
+        DeviceFull: the network does not fit into the device's memory.
     """
 
     def __init__(
@@ -46,7 +53,12 @@ class Segmenter:
         if not 0 < threshold < 1:
             raise UserError(f"threshold={threshold} must lie between 0 and 1.")
         self.device = torch.device(device)
-        self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            self.net = net.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except RuntimeError as error:
+            if _is_full(error):
+                raise self._full("the network") from error
+            raise
         self.preprocess, self.batch_size, self.threshold = preprocess, batch_size, threshold
 
     @classmethod
@@ -65,53 +77,81 @@ class Segmenter:
     def __call__(self, image: str | Path | NDArray[Any]) -> NDArray[np.bool_]:
         """The lung mask of a slice (H, W), or of a stack (Z, H, W) of axial slices, in the shape of the image.
 
+        The mask of a NIfTI file lies in the order of ``read_stack``, LPS, whatever the file's own axes are: slices run from the
+        feet to the head, rows from front to back, columns from the patient's right to left. On the file's own grid
+        ``lungseg predict`` writes it.
+
         Args:
             image: grey values in any unit, HU best, rows from front to back; or the path of a picture, DICOM slice or NIfTI volume.
 
         Raises:
-            UserError: the file cannot be read, or the array has another number of axes or values that are not finite.
+            UserError: the file cannot be read, the array has another number of axes or values that are not finite, or the
+                checkpoint needs HU and these are none.
+            DeviceFull: not even one slice at a time fits into the device's memory.
         """
         if isinstance(image, (str, Path)):
             stack = read_stack(from_home(image))
-            return self._masks(stack)[0] if len(stack) == 1 else np.stack(self._masks(stack))
+            found = self.mask(np.stack(self.logits(stack)))
+            return found[0] if len(found) == 1 else found
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:
             raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
         if not np.isfinite(array).all():
             raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
-        return self._masks([array])[0] if array.ndim == 2 else np.stack(self._masks(array))
+        return self.mask(self.logits([array])[0] if array.ndim == 2 else np.stack(self.logits(array)))
 
-    def probabilities(self, images: Slices) -> list[NDArray[np.float32]]:
-        """The probability of lung for each slice (H, W), on its own grid."""
-        return [special.expit(logits) for logits in self.logits(images)]
+    def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where logits of any shape mean lung: their probability is above the threshold."""
+        return logits > math.log(self.threshold / (1 - self.threshold))
 
     def logits(self, images: Slices) -> list[NDArray[np.float32]]:
-        """The network's logits for each slice (H, W), on its own grid."""
-        prepared = [self.preprocess.normalise(self.preprocess.to_grid(image)) for image in images]
+        """The network's logits for each slice (H, W), on its own grid; their logistic function is the probability of lung.
+
+        Raises:
+            UserError: the checkpoint needs HU and these are none.
+            DeviceFull: not even one slice at a time fits into the device's memory.
+        """
+        prepared = [self._prepared(image) for image in images]
         step = 1 if self.device.type == "cpu" else self.batch_size
         found: list[NDArray[np.float32]] = []
         while len(found) < len(prepared):
             batch = np.stack(prepared[len(found) : len(found) + step])
             try:
                 on_grid = self._network(batch)
-            except torch.OutOfMemoryError:
-                if step == 1:
+            except RuntimeError as error:
+                if not _is_full(error):
                     raise
+                if step == 1:
+                    raise self._full("one slice") from error
                 step = self.batch_size = step // 2
                 continue
             shapes = [images[len(found) + i].shape for i in range(len(batch))]
             found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
         return found
 
-    def _masks(self, images: Slices) -> list[NDArray[np.bool_]]:
-        limit = np.log(self.threshold / (1 - self.threshold))
-        return [logits > limit for logits in self.logits(images)]
+    def _prepared(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        try:
+            return self.preprocess.normalise(self.preprocess.to_grid(image))
+        except UserError as error:
+            raise UserError(
+                f"the grey values ({np.min(image):.0f} to {np.max(image):.0f}) are not HU, which this checkpoint was trained on: "
+                "give files in HU, such as DICOM or NIfTI, or train with preprocess.normalisation=percentile."
+            ) from error
+
+    def _full(self, what: str) -> DeviceFull:
+        remedy = "" if self.device.type == "cpu" else ", or use device=cpu"
+        return DeviceFull(f"the memory of {self.device} does not hold {what}: end other programs that fill it{remedy}.")
 
     @torch.inference_mode()
     def _network(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         image = torch.from_numpy(batch)[:, None].to(self.device).contiguous(memory_format=torch.channels_last)
         logits: torch.Tensor = self.net(image)[:, 0]
         return logits.float().cpu().numpy()
+
+
+def _is_full(error: RuntimeError) -> bool:
+    # Only CUDA has a type for it, and not while it starts; Apple's GPUs and the CPU say it in words.
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory"))
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 DEFINITIONS = """\
 How a prediction is scored: threshold 0.5, on the mask's own grid; pixels that the mask ignores take no part.
+In a volume or a stack every slice counts as an image of its own.
   iou                    mean over the images whose truth has lung of |both| / |either|; a missed lung counts 0,
                          an image without lung in its truth is left out, whatever was predicted there
   iou_worst              the lowest of them

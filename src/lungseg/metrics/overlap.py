@@ -12,8 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lungseg.errors import UserError
-
-LUNG, IGNORE = 1, 255  # the label convention of lungseg.preprocess, which lies a floor above
+from lungseg.labels import IGNORE, LUNG
 
 
 @dataclass(frozen=True)

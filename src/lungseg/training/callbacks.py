@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lungseg import checkpoint
+from lungseg.checkpoint import save_whole
 from lungseg.data.cache import SliceCache
-from lungseg.files import write_text, written_whole
+from lungseg.files import write_text
 from lungseg.imaging.overlay import LEGEND, grid, overlay
+from lungseg.labels import IGNORE
 from lungseg.log import log
-from lungseg.preprocess import IGNORE
 from lungseg.training.module import SegmentationModule
 
 SHOWN_PIXELS = 384  # a smaller slice is enlarged to this side, or nobody sees its outline
@@ -36,8 +37,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         if storage_options is not None:
             raise TypeError("storage_options are not supported")
-        with written_whole(Path(path)) as beside:
-            torch.save(checkpoint, beside)
+        save_whole(Path(path), checkpoint)
 
 
 # Best and History are Checkpoint callbacks because Lightning calls these after the module has logged its epoch.
@@ -47,11 +47,11 @@ class Best(Checkpoint):
     """Writes ``best.ckpt`` whenever ``val/iou`` rises.
 
     Attributes:
-        score, epoch: of the best so far; ``score`` is below every IoU before the first validation.
+        score, epoch: of the best so far, epochs counted from 1; ``score`` is below every IoU before the first validation.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.score, self.epoch = path, -math.inf, -1
+        self.path, self.score, self.epoch = path, -math.inf, 0
         self._validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -66,7 +66,7 @@ class Best(Checkpoint):
         score = metrics.get("val/iou", math.nan)
         score = -1.0 if math.isnan(score) else score  # no lung in any validation mask: then the first epoch stays the best
         if score > self.score:
-            self.score, self.epoch = score, trainer.current_epoch
+            self.score, self.epoch = score, trainer.current_epoch + 1
             if trainer.is_global_zero:
                 kept = {key: value for key, value in metrics.items() if key.startswith("val/")}
                 checkpoint.save(self.path, pl_module.checkpoint({**kept, "epoch": float(self.epoch)}))
@@ -75,7 +75,8 @@ class Best(Checkpoint):
         return {"score": self.score, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+        if self.path.is_file():  # else this run has no best yet, however good the one before it was
+            self.score, self.epoch = state_dict["score"], state_dict["epoch"]
 
 
 class History(Checkpoint):
@@ -89,9 +90,13 @@ class History(Checkpoint):
         self.earlier_seconds = 0.0  # of the runs that this one goes on with
         self._began = 0.0
         self._images = 0
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._began, self._images = time.perf_counter(), 0
+        self._began, self._images, self._validated = time.perf_counter(), 0, False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
 
     def on_train_batch_end(
         self,
@@ -107,6 +112,8 @@ class History(Checkpoint):
         if not trainer.is_global_zero:
             return
         metrics = _plain(trainer.callback_metrics)
+        if not self._validated:  # Lightning keeps the values of the last validation
+            metrics = {key: value for key, value in metrics.items() if not key.startswith("val/")}
         metrics |= {
             "epoch": trainer.current_epoch + 1,
             "seconds": time.perf_counter() - self._began,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lungseg.errors import UserError
 
 RANK_VARIABLES = (
@@ -24,8 +26,6 @@ def rank_count(trainer: Mapping[str, Any]) -> int:
     Raises:
         UserError: more GPUs are asked for than there are.
     """
-    import torch
-
     devices, accelerator = trainer.get("devices"), trainer.get("accelerator") or "auto"
     gpus = torch.cuda.device_count()
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus > 0)
@@ -56,7 +56,7 @@ def launch(module: str, folder: Path, typed: str, ranks: int) -> None:
     failure = folder / "failure.txt"
     failure.unlink(missing_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    threads = max(1, (os.cpu_count() or 1) // ranks)
+    threads = max(1, torch.get_num_threads() // ranks)  # the cores that this process may use, unlike os.cpu_count
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     command = [sys.executable, "-m", "lungseg.training.launch", str(ranks), module, str(folder), typed]
     process = subprocess.Popen(command, env=environment)

@@ -86,6 +86,7 @@ class SegmentationModule(pl.LightningModule):
             # Buffers too: batch statistics belong to the averaged weights.
             self.ema = AveragedModel(self.net, multi_avg_fn=_moving_average(optimization.ema_decay), use_buffers=True)
             self.ema.requires_grad_(False)
+        self._averaged_step = 0
         self.last_images: dict[str, list[tuple[int, Overlap]]] = {}
         # Modules, so that they follow the device; the stroke, because a module cannot be called train.
         self.scores = nn.ModuleDict({f"{part}/": OverlapPerImage() for part in PARTS})
@@ -113,8 +114,13 @@ class SegmentationModule(pl.LightningModule):
             self._scores("train").update(batch.ids, torch.stack([c.flatten(1).sum(1) for c in counts], dim=1))
         return loss
 
+    def on_train_start(self) -> None:
+        self._averaged_step = self.trainer.global_step
+
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.ema is not None:
+        # Only after a step of the optimiser, which with accumulate_grad_batches comes every few batches.
+        if self.ema is not None and self.trainer.global_step > self._averaged_step:
+            self._averaged_step = self.trainer.global_step
             self.ema.update_parameters(self.net)
 
     def on_validation_epoch_start(self) -> None:
@@ -158,7 +164,7 @@ class SegmentationModule(pl.LightningModule):
         self._losses(part).update(self.loss(logits, target, valid), len(batch.ids))
         counts = []
         for own, truth in zip(logits[:, 0].cpu().numpy(), batch.truths, strict=True):
-            labels = truth.cpu().numpy()
+            labels = truth.numpy()
             found = self.preprocess.from_grid(np.asarray(own, np.float32), labels.shape) > 0
             counts.append(_counts(overlap(found, labels)))
         self._scores(part).update(batch.ids, torch.tensor(counts, device=batch.ids.device))
@@ -174,10 +180,10 @@ class SegmentationModule(pl.LightningModule):
         metrics = {f"{part}/loss": self._losses(part).compute(), f"{part}/iou": values["iou"]}
         if part != "train":
             kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
-            metrics |= {f"{part}/{key}": values[key] for key in kept if key in values}
+            metrics |= {f"{part}/{key}": values[key] for key in kept}
+            self.last_images[part] = self._scores(part).per_image()
         # Already the value over all ranks: the metrics have gathered their states.
         self.log_dict({key: value.float() for key, value in metrics.items()}, rank_zero_only=False, sync_dist=False)
-        self.last_images[part] = self._scores(part).per_image()
         self._scores(part).reset()
         self._losses(part).reset()
 

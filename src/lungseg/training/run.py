@@ -1,10 +1,12 @@
 """One training run, from a split to a tested checkpoint, in one process (which may be one rank of several)."""
 
+import csv
+import io
 import json
 import math
 import pickle
 import platform
-import shutil
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -84,55 +86,65 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
     split = job.source.split()
     pl.seed_everything(job.seed, workers=False, verbose=False)
     first = rank == 0
-    if first:
-        write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
-
-    with _reading(console if first else None, len(split.train) + len(split.val)) as done:
-        data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks, done)
-        data.setup("fit")
-    assert data.train is not None
-    assert data.val is not None
-
     module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
     if job.init_ckpt is not None:
         _start_from(module, job.init_ckpt)
     if job.ckpt_path is not None:
         _check_state(module, job.ckpt_path)
+    if first:
+        write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
 
+    with _reading(console if first else None, len(split.train) + len(split.val) + len(split.test)) as done:
+        data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks, done)
+        try:
+            data.setup("fit")
+            data.setup("test")  # now, because a fault found after the training would come too late
+            return _fitted_and_tested(job, data, module, folder, console, began)
+        finally:
+            data.forget()
+
+
+def _fitted_and_tested(
+    job: Job, data: LungDataModule, module: SegmentationModule, folder: Path, console: Console, began: float
+) -> dict[str, float]:
+    first = data.rank == 0
     best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
-    with _quiet_libraries():
-        trainer = _trainer(job, folder, [best, history], console if first else None, ranks)
+    with _quiet_libraries(), _interruptible():
+        trainer = _trainer(job, folder, [best, history], console if first else None, data.ranks, tested=bool(data.split.test))
         if first:
-            parts = {"training": len(data.train), "validation": len(data.val), "test": len(split.test)}
-            log.info(describe_cost(module, parts, job.loader.batch_size, trainer, ranks))
+            log.info(describe_cost(module, data, trainer))
+            _keep_record(job, data, trainer, folder, seconds=None)
         trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        if best.epoch < 0:  # nothing was validated, so that there is nothing better than the end
-            best.epoch = trainer.current_epoch - 1
+        if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end
+            best.epoch = trainer.current_epoch
             if first:
                 checkpoint.save(best.path, module.checkpoint({"epoch": float(best.epoch)}))
+        trainer.strategy.barrier()  # rank 0 has written what the others are about to read
         metrics = {
-            "epoch": float(best.epoch + 1),
+            "epoch": float(best.epoch),
             "epochs": float(trainer.current_epoch),
             "parameters": float(_count(module.net)),
         }
         metrics |= _best_scores(module, best.path)
-        if split.test:
-            data.setup("test")
-            metrics |= {key: float(value) for key, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+        assert data.test is not None
+        tested = len(data.test) > 0
+        # The network now holds its best weights, so without a test set the validation pictures come from these.
+        scored = (trainer.test if tested else trainer.validate)(module, datamodule=data, verbose=False)
+        metrics |= {key: float(value) for key, value in scored[0].items()} if scored else {}
         if first:
-            _keep_pictures(module, data, folder)
+            _keep_pictures(module, data, "test" if tested else "val", folder)
             metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
-            _keep_records(job, data, metrics, trainer, folder)
+            _keep_record(job, data, trainer, folder, metrics["seconds"])
+            # JSON knows no nan.
+            finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}
+            write_text(folder / "metrics.json", json.dumps(finite, indent=1))
             for logger in trainer.loggers:
                 logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
                 logger.finalize("success")
-    shutil.rmtree(folder / "cache", ignore_errors=True)
     return metrics
 
 
-def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | None, ranks: int) -> pl.Trainer:
+def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | None, ranks: int, tested: bool) -> pl.Trainer:
     arguments = dict(job.trainer)
     show_bar = arguments.pop("enable_progress_bar", True)
     arguments["precision"] = precision_for(arguments)
@@ -148,7 +160,7 @@ def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | No
         return pl.Trainer(
             **arguments,
             callbacks=callbacks,
-            logger=_loggers(job, folder) or False,
+            logger=_loggers(job, folder, tested) or False,
             plugins=[WholeFileCheckpointIO()],
             default_root_dir=folder,
             enable_progress_bar=False,
@@ -159,15 +171,15 @@ def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | No
         raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
 
 
-def _loggers(job: Job, folder: Path) -> list[Logger]:
+def _loggers(job: Job, folder: Path, tested: bool) -> list[Logger]:
     made: list[Logger] = []
     for name in job.logger:
         if name == "tensorboard":
             board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
-            board.log_hyperparams(dict(job.config), metrics={"hp/val/iou": 0.0, "hp/test/iou": 0.0})
+            board.log_hyperparams(dict(job.config), metrics={"hp/val/iou": 0.0, **({"hp/test/iou": 0.0} if tested else {})})
             made.append(board)
         elif name == "csv":
-            made.append(CSVLogger(folder, name="csv", version=""))
+            made.append(CSVLogger(folder, name="csv"))
         else:
             raise UserError(f"logger={name} is unknown: use {', '.join(LOGGERS)}.")
     return made
@@ -207,16 +219,19 @@ def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
     return {key: value for key, value in (best.metrics or {}).items() if key.startswith("val/")}
 
 
-def _keep_pictures(module: SegmentationModule, data: LungDataModule, folder: Path) -> None:
-    """The worst and some typical slices of the test set, or of the validation set where there is no test."""
-    part, cache = ("test", data.test) if data.test is not None and len(data.test) else ("val", data.val)
+def _keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, folder: Path) -> None:
+    """A score for every slice of a part, and pictures of its worst and of some typical ones."""
+    cache = data.test if part == "test" else data.val
     assert cache is not None
-    scored = [(index, score.iou) for index, score in module.last_images.get(part, []) if not math.isnan(score.iou)]
-    ranked = sorted(scored, key=lambda pair: pair[1])
-    write_text(
-        folder / f"{part}_images.csv",
-        "image,iou\n" + "".join(f'"{cache.infos[i].name}",{iou:.6f}\n' for i, iou in ranked),
-    )
+    images = module.last_images.get(part, [])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("image", "iou", "dice", "false_lung_pixels"))
+    for index, score in images:
+        false_lung = "" if score.has_lung else score.false_positive
+        table.writerow((cache.infos[index].name, *(_cell(value) for value in (score.iou, score.dice)), false_lung))
+    write_text(folder / f"{part}_images.csv", text.getvalue())
+    ranked = sorted(((index, score.iou) for index, score in images if score.has_lung), key=lambda pair: pair[1])
     middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
     for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
         if chosen:
@@ -224,7 +239,12 @@ def _keep_pictures(module: SegmentationModule, data: LungDataModule, folder: Pat
             write_picture(folder / "overlays" / f"{part}_{name}.png", overlays(module, cache, [i for i, _ in chosen], captions))
 
 
-def _keep_records(job: Job, data: LungDataModule, metrics: dict[str, float], trainer: pl.Trainer, folder: Path) -> None:
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
+
+
+def _keep_record(job: Job, data: LungDataModule, trainer: pl.Trainer, folder: Path, seconds: float | None) -> None:
+    """``run.json``, written at the start, so that a run that was killed has one too, and completed at the end."""
     packages = ("lungseg", "torch", "pytorch-lightning", "torchmetrics", "albumentations", "hydra-core", "numpy")
     caches = {"train": data.train, "val": data.val, "test": data.test}
     record = {
@@ -237,11 +257,19 @@ def _keep_records(job: Job, data: LungDataModule, metrics: dict[str, float], tra
         "precision": str(trainer.precision),
         "ranks": trainer.world_size,
         "threads": torch.get_num_threads(),
-        "seconds": metrics["seconds"],
+        "seconds": seconds,
     }
     write_text(folder / "run.json", json.dumps(record, indent=1))
-    finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}  # JSON knows no nan
-    write_text(folder / "metrics.json", json.dumps(finite, indent=1))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as the KeyboardInterrupt it is: Lightning turns it into an exit with code 1 and leaves the signal ignored."""
+    try:
+        yield
+    except SystemExit as stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from stop
 
 
 @contextmanager
@@ -272,10 +300,9 @@ def _quiet_libraries() -> Iterator[None]:
             r".*does not have many workers.*",  # the loader chose
             r"The number of training batches.*",  # log_every_n_steps on small data
             r"Checkpoint directory .* exists and is not empty.*",  # resuming
-            r".*`training_step` returned `None`.*",
             r"This DataLoader will create \d+ worker processes.*",
+            r"The dirpath has changed from .*",  # going on in another folder; the best is kept by Best
             r"You're resuming from a checkpoint that ended before the epoch ended.*",
-            r"Experiment logs directory .* exists.*",
         ):
             warnings.filterwarnings("ignore", message=pattern)
         try:
