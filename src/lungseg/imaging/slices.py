@@ -6,10 +6,8 @@ values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom ar
 """
 # mypy: allow-untyped-calls
 
-import gzip
 import logging
 import math
-import struct
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -27,6 +25,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from pydicom.pixels.processing import apply_modality_lut
 
 from lungseg.errors import UserError
+from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.imaging.nifti import read_nifti
 from lungseg.labels import BACKGROUND, IGNORE, LUNG
 from lungseg.log import log
 
@@ -35,9 +35,6 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 VOLUME_SUFFIXES = (".nii.gz", ".nii")
 SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
-
-MAX_PIXELS = 2**27  # of one slice (11,585 x 11,585), told from the header; Pillow's own limit lies just above
-MAX_VOXELS = 2**29  # of one volume: 2,048 slices of 512 x 512
 
 END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end
 BETWEEN_SHARE = 0.02  # of a mask's pixels may lie between its two ends: the edges of JPEG and anti-aliased masks
@@ -107,30 +104,6 @@ def read_labels(
     return labels
 
 
-def check_whole_nifti(path: Path) -> tuple[int, ...]:
-    """The size (x, y, z, ...) in a NIfTI-1 header, after counting the bytes: ITK silently makes zeros of missing ones.
-
-    Raises:
-        UserError: more voxels than ``MAX_VOXELS``.
-        ValueError, OSError, EOFError: it is no NIfTI-1 file or not a whole one.
-    """
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        header = file.read(348)
-        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-        if len(header) < 348 or struct.unpack_from(f"{order}i", header) != (348,):
-            raise ValueError("it has no NIfTI-1 header")
-        dims = struct.unpack_from(f"{order}8h", header, 40)
-        (bits,) = struct.unpack_from(f"{order}h", header, 72)
-        (offset,) = struct.unpack_from(f"{order}f", header, 108)
-        size = dims[1 : dims[0] + 1]
-        _check_size(path, math.prod(size), MAX_VOXELS)
-        expected = int(offset) + math.prod(size) * bits // 8
-        found = len(header) + sum(map(len, iter(lambda: file.read(2**20), b"")))  # to the end: gzip's checksum is there
-    if found < expected:
-        raise ValueError(f"it is cut off: {found} of {expected} bytes")
-    return size
-
-
 def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     if not is_image(path) and path.is_file():
         kinds = ", ".join(SUFFIXES)
@@ -161,14 +134,14 @@ def _decode(path: Path, labels: bool) -> NDArray[Any]:
     if suffix in TIFF_SUFFIXES:
         return _tiff(path, labels)
     if suffix in VOLUME_SUFFIXES:
-        return _nifti(path)
+        return read_nifti(path)
     return _npy(path) if suffix == ".npy" else _dicom(path)
 
 
 def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]:
     data = path.read_bytes()
     with Image.open(BytesIO(data), formats=formats) as image:
-        _check_size(path, image.width * image.height)
+        check_size(path, image.width * image.height)
         _check_single(path, getattr(image, "n_frames", 1))
         image.load()
         if image.mode == "P":
@@ -200,7 +173,7 @@ def _tiff(path: Path, labels: bool) -> NDArray[Any]:
     file = BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
-    _check_size(path, tags[256] * tags[257])
+    check_size(path, tags[256] * tags[257])
     _check_single(path, 2 if tags.next else 1)
     pixels = _opencv(data)
     photometric = tags.get(262)
@@ -224,8 +197,8 @@ def _npy(path: Path) -> NDArray[Any]:
         raise UserError(f"{path} is no slice: save one array of the shape (H, W) or (Z, H, W).")
     if pixels.ndim == 3 and pixels.shape[-1] <= 4 < pixels.shape[0]:
         raise UserError(f"{path} has the shape {pixels.shape}, channels last: save (H, W), or (Z, H, W) for a stack.")
-    _check_size(path, math.prod(pixels.shape[-2:]))
-    _check_size(path, pixels.size, MAX_VOXELS)
+    check_size(path, math.prod(pixels.shape[-2:]))
+    check_size(path, pixels.size, MAX_VOXELS)
     return pixels
 
 
@@ -240,7 +213,7 @@ def _dicom(path: Path) -> NDArray[Any]:
     photometric = dataset.PhotometricInterpretation
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise _colour(path)
-    _check_size(path, dataset.Rows * dataset.Columns)
+    check_size(path, dataset.Rows * dataset.Columns)
     pixels = dataset.pixel_array
     if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
         # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
@@ -252,20 +225,6 @@ def _dicom(path: Path) -> NDArray[Any]:
 def _has_dicom_mark(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
-
-
-def _nifti(path: Path) -> NDArray[Any]:
-    size = check_whole_nifti(path)
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:  # inside SimpleITK such a name would end the whole process
-        raise UserError(f"{path} has a name that is no UTF-8, which volumes must have: rename it.") from error
-    image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
-    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() > 3:
-        raise UserError(f"{path} is no single volume (size {size}): give one file for each time point or channel.")
-    if image.GetDimension() == 2:
-        image = sitk.JoinSeries([image])
-    return np.asarray(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")))
 
 
 def _grey(pixels: NDArray[Any], path: Path, tolerance: int = 0) -> NDArray[Any]:
@@ -315,11 +274,6 @@ def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool
         )
     log.warning("%s holds %d values: cut at half range (%g).", path, len(found), (low + high) / 2)
     return (low + high) / 2
-
-
-def _check_size(path: Path, pixels: int, limit: int = MAX_PIXELS) -> None:
-    if pixels > limit:
-        raise UserError(f"{path} has {pixels} pixels, more than the {limit} that are read: crop it or make it smaller.")
 
 
 def _check_single(path: Path, pictures: int) -> None:

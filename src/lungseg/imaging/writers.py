@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import written_whole
-from lungseg.imaging.slices import VOLUME_SUFFIXES, check_whole_nifti, suffix_of
+from lungseg.imaging.nifti import check_whole_nifti
+from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
 
 
 def mask_ending(source: Path) -> str:

@@ -1,18 +1,14 @@
 """One training run, from a split to a tested checkpoint, in one process (which may be one rank of several)."""
 
-import csv
-import io
 import json
 import math
 import pickle
-import platform
 import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +27,12 @@ from lungseg.data.datamodule import Loader, LungDataModule
 from lungseg.data.sources import Source
 from lungseg.errors import UserError
 from lungseg.files import write_text
-from lungseg.imaging.writers import write_picture
 from lungseg.log import log
 from lungseg.preprocess import Preprocess
-from lungseg.training.callbacks import Bar, Best, History, Pictures, WholeFileCheckpointIO, overlays
+from lungseg.training.callbacks import Bar, Best, History, Pictures, WholeFileCheckpointIO
 from lungseg.training.cost import describe_cost, precision_for
 from lungseg.training.module import Optimization, SegmentationModule
+from lungseg.training.records import keep_pictures, keep_record
 
 LOGGERS = ("tensorboard", "csv")
 
@@ -113,7 +109,7 @@ def _fitted_and_tested(
         trainer = _trainer(job, folder, [best, history], console if first else None, data.ranks, tested=bool(data.split.test))
         if first:
             log.info(describe_cost(module, data, trainer))
-            _keep_record(job, data, trainer, folder, seconds=None)
+            keep_record(job.command, data, trainer, folder, seconds=None)
         trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
         if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end
             best.epoch = trainer.current_epoch
@@ -132,9 +128,9 @@ def _fitted_and_tested(
         scored = (trainer.test if tested else trainer.validate)(module, datamodule=data, verbose=False)
         metrics |= {key: float(value) for key, value in scored[0].items()} if scored else {}
         if first:
-            _keep_pictures(module, data, "test" if tested else "val", folder)
+            keep_pictures(module, data, "test" if tested else "val", folder)
             metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
-            _keep_record(job, data, trainer, folder, metrics["seconds"])
+            keep_record(job.command, data, trainer, folder, metrics["seconds"])
             # JSON knows no nan.
             finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}
             write_text(folder / "metrics.json", json.dumps(finite, indent=1))
@@ -217,49 +213,6 @@ def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
     best = checkpoint.load(path)
     module.deployed.load_state_dict(best.weights)
     return {key: value for key, value in (best.metrics or {}).items() if key.startswith("val/")}
-
-
-def _keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, folder: Path) -> None:
-    """A score for every slice of a part, and pictures of its worst and of some typical ones."""
-    cache = data.test if part == "test" else data.val
-    assert cache is not None
-    images = module.last_images.get(part, [])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("image", "iou", "dice", "false_lung_pixels"))
-    for index, score in images:
-        false_lung = "" if score.has_lung else score.false_positive
-        table.writerow((cache.infos[index].name, *(_cell(value) for value in (score.iou, score.dice)), false_lung))
-    write_text(folder / f"{part}_images.csv", text.getvalue())
-    ranked = sorted(((index, score.iou) for index, score in images if score.has_lung), key=lambda pair: pair[1])
-    middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
-    for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
-        if chosen:
-            captions = [f"{Path(cache.infos[i].name).name}  IoU {iou:.3f}" for i, iou in chosen]
-            write_picture(folder / "overlays" / f"{part}_{name}.png", overlays(module, cache, [i for i, _ in chosen], captions))
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6f}"
-
-
-def _keep_record(job: Job, data: LungDataModule, trainer: pl.Trainer, folder: Path, seconds: float | None) -> None:
-    """``run.json``, written at the start, so that a run that was killed has one too, and completed at the end."""
-    packages = ("lungseg", "torch", "pytorch-lightning", "torchmetrics", "albumentations", "hydra-core", "numpy")
-    caches = {"train": data.train, "val": data.val, "test": data.test}
-    record = {
-        "command": job.command,
-        "seed": job.seed,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "data_hash": {part: cache.digest for part, cache in caches.items() if cache is not None},
-        "images": {part: len(cache) for part, cache in caches.items() if cache is not None},
-        "device": str(trainer.strategy.root_device),
-        "precision": str(trainer.precision),
-        "ranks": trainer.world_size,
-        "threads": torch.get_num_threads(),
-        "seconds": seconds,
-    }
-    write_text(folder / "run.json", json.dumps(record, indent=1))
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""NIfTI volumes, read whole or refused."""
+# mypy: allow-untyped-calls
+
+import gzip
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from lungseg.errors import UserError
+from lungseg.imaging.limits import MAX_VOXELS, check_size
+
+
+def read_nifti(path: Path) -> NDArray[Any]:
+    """A volume (Z, H, W) in LPS order, in the type it is stored in.
+
+    Raises:
+        UserError: too many voxels, several volumes in one file, or a name that is no UTF-8.
+        ValueError, OSError, EOFError, RuntimeError: it is no NIfTI-1 file or not a whole one.
+    """
+    size = check_whole_nifti(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # inside SimpleITK such a name would end the whole process
+        raise UserError(f"{path} has a name that is no UTF-8, which volumes must have: rename it.") from error
+    image = sitk.ReadImage(str(path), imageIO="NiftiImageIO")
+    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() > 3:
+        raise UserError(f"{path} is no single volume (size {size}): give one file for each time point or channel.")
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries([image])
+    return np.asarray(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")))
+
+
+def check_whole_nifti(path: Path) -> tuple[int, ...]:
+    """The size (x, y, z, ...) in a NIfTI-1 header, after counting the bytes: ITK silently makes zeros of missing ones.
+
+    Raises:
+        UserError: more voxels than ``MAX_VOXELS``.
+        ValueError, OSError, EOFError: it is no NIfTI-1 file or not a whole one.
+    """
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        header = file.read(348)
+        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+        if len(header) < 348 or struct.unpack_from(f"{order}i", header) != (348,):
+            raise ValueError("it has no NIfTI-1 header")
+        dims = struct.unpack_from(f"{order}8h", header, 40)
+        (bits,) = struct.unpack_from(f"{order}h", header, 72)
+        (offset,) = struct.unpack_from(f"{order}f", header, 108)
+        size = dims[1 : dims[0] + 1]
+        check_size(path, math.prod(size), MAX_VOXELS)
+        expected = int(offset) + math.prod(size) * bits // 8
+        found = len(header) + sum(map(len, iter(lambda: file.read(2**20), b"")))  # to the end: gzip's checksum is there
+    if found < expected:
+        raise ValueError(f"it is cut off: {found} of {expected} bytes")
+    return size

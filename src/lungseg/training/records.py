@@ -1,0 +1,61 @@
+"""What a run leaves behind for a person: pictures, a score for every image, and how it came about."""
+
+import csv
+import io
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from lungseg.data.datamodule import LungDataModule
+from lungseg.files import write_text
+from lungseg.imaging.writers import write_picture
+from lungseg.training.callbacks import overlays
+from lungseg.training.module import SegmentationModule
+
+
+def keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, folder: Path) -> None:
+    """A score for every slice of a part, and pictures of its worst and of some typical ones."""
+    cache = data.test if part == "test" else data.val
+    assert cache is not None
+    images = module.last_images.get(part, [])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("image", "iou", "dice", "false_lung_pixels"))
+    for index, score in images:
+        false_lung = "" if score.has_lung else score.false_positive
+        table.writerow((cache.infos[index].name, *(_cell(value) for value in (score.iou, score.dice)), false_lung))
+    write_text(folder / f"{part}_images.csv", text.getvalue())
+    ranked = sorted(((index, score.iou) for index, score in images if score.has_lung), key=lambda pair: pair[1])
+    middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
+    for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
+        if chosen:
+            captions = [f"{Path(cache.infos[i].name).name}  IoU {iou:.3f}" for i, iou in chosen]
+            write_picture(folder / "overlays" / f"{part}_{name}.png", overlays(module, cache, [i for i, _ in chosen], captions))
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
+
+
+def keep_record(command: str, data: LungDataModule, trainer: pl.Trainer, folder: Path, seconds: float | None) -> None:
+    """``run.json``, written at the start, so that a run that was killed has one too, and completed at the end."""
+    packages = ("lungseg", "torch", "pytorch-lightning", "torchmetrics", "albumentations", "hydra-core", "numpy")
+    caches = {"train": data.train, "val": data.val, "test": data.test}
+    record = {
+        "command": command,
+        "seed": data.seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "data_hash": {part: cache.digest for part, cache in caches.items() if cache is not None},
+        "images": {part: len(cache) for part, cache in caches.items() if cache is not None},
+        "device": str(trainer.strategy.root_device),
+        "precision": str(trainer.precision),
+        "ranks": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+    }
+    write_text(folder / "run.json", json.dumps(record, indent=1))
