@@ -86,7 +86,7 @@ class PhantomSource:
         seed: of the patients; the three parts never share one.
     """
 
-    def __init__(self, train: int = 600, val: int = 60, test: int = 120, size: int = 128, seed: int = 0) -> None:
+    def __init__(self, train: int = 800, val: int = 60, test: int = 120, size: int = 128, seed: int = 0) -> None:
         if min(train, val) < 1 or test < 0:
             raise UserError("data.train and data.val must be at least 1 and data.test at least 0.")
         if seed < 0:
