@@ -8,6 +8,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -31,7 +32,7 @@ def keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, f
         table.writerow((cache.infos[index].name, *(_cell(value) for value in (score.iou, score.dice)), false_lung))
     write_text(folder / f"{part}_images.csv", text.getvalue())
     ranked = sorted(((index, score.iou) for index, score in images if score.has_lung), key=lambda pair: pair[1])
-    middle = ranked[len(ranked) // 4 :: max(1, len(ranked) // 8)][:8]
+    middle = [ranked[i] for i in sorted(set(np.linspace(len(ranked) // 4, len(ranked) - 1, 8, dtype=int)))] if ranked else []
     for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
         if chosen:
             captions = [f"{Path(cache.infos[i].name).name}  IoU {iou:.3f}" for i, iou in chosen]
