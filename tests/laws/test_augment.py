@@ -44,8 +44,9 @@ def noise_slice(side: int = SIDE) -> np.ndarray:
 @pytest.mark.parametrize("preprocess", [PERCENTILE, WINDOW], ids=lambda p: p.normalisation)
 def test_image_and_target_move_together(preprocess, seed):
     image, target = Augmentation(**MOVES)(*disc(), preprocess, seed)
-    # The disc is bright where it is lung, and both are interpolated in the same way; OpenCV rounds to parts of a pixel.
-    np.testing.assert_allclose(image / image.max(), target[..., 0] / 255, atol=0.03)
+    # The disc is bright where it is lung, and both go through the same two warps; OpenCV rounds the places of either warp to
+    # 1/32 of a pixel, for bytes in integers, so that the two may differ by up to 2/32 where the edge is sharpest.
+    np.testing.assert_allclose(image / image.max(), target[..., 0] / 255, atol=2 / 32)
 
 
 @few
