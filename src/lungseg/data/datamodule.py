@@ -58,7 +58,6 @@ class LungDataModule(pl.LightningDataModule):
     Args:
         folder: where a cache on disk lies.
         rank, ranks: this process among those that train together.
-        done: called after each case read, for a progress bar.
     """
 
     def __init__(
@@ -71,11 +70,11 @@ class LungDataModule(pl.LightningDataModule):
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        done: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.split, self.preprocess, self.augmentation, self.loader = split, preprocess, augmentation, loader
-        self.folder, self.seed, self.rank, self.ranks, self.done = folder, seed, rank, ranks, done
+        self.folder, self.seed, self.rank, self.ranks = folder, seed, rank, ranks
+        self.done: Callable[[], None] = lambda: None  # called after each case read, for a progress bar
         self.epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
         self.train: SliceCache | None = None
         self.val: SliceCache | None = None

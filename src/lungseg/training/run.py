@@ -90,14 +90,14 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
     if first:
         write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
 
-    with _reading(console if first else None, len(split.train) + len(split.val) + len(split.test)) as done:
-        data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks, done)
-        try:
+    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks)
+    try:
+        with _reading(console if first else None, len(split.train) + len(split.val) + len(split.test)) as data.done:
             data.setup("fit")
             data.setup("test")  # now, because a fault found after the training would come too late
-            return _fitted_and_tested(job, data, module, folder, console, began)
-        finally:
-            data.forget()
+        return _fitted_and_tested(job, data, module, folder, console, began)
+    finally:
+        data.forget()
 
 
 def _fitted_and_tested(
@@ -251,6 +251,7 @@ def _quiet_libraries() -> Iterator[None]:
         for pattern in (
             r".*isinstance\(treespec, LeafSpec\).*",  # pytorch-lightning #21326
             r".*does not have many workers.*",  # the loader chose
+            r"It is recommended to use `self.log\(.*sync_dist=True.*",  # the metrics have gathered themselves over all ranks
             r"The number of training batches.*",  # log_every_n_steps on small data
             r"Checkpoint directory .* exists and is not empty.*",  # resuming
             r"This DataLoader will create \d+ worker processes.*",
