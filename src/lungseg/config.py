@@ -13,7 +13,7 @@ from lungseg.errors import UserError
 from lungseg.files import from_home
 
 if TYPE_CHECKING:
-    from lungseg.training.run import Job
+    from lungseg.training.job import Job
 
 # Values of these keys are taken as they are typed: paths and patterns hold spaces, commas, brackets and equals signs, all of which
 # mean something to Hydra.
@@ -43,6 +43,8 @@ SECTIONS = (
     "early_stopping",
     "init_ckpt",
     "ckpt_path",
+    "test",
+    "sweep",
 )
 
 
@@ -168,10 +170,14 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     from lungseg.checkpoint import NETS, build_net
     from lungseg.data.datamodule import Loader
     from lungseg.preprocess import Preprocess
+    from lungseg.training.job import Job
     from lungseg.training.module import Optimization
-    from lungseg.training.run import Job
 
-    for where, keys, known in (("", config, SECTIONS), ("logger", config["logger"], ("names",))):
+    for where, keys, known in (
+        ("", config, SECTIONS),
+        ("logger", config["logger"], ("names",)),
+        ("sweep", config["sweep"], ("resume",)),
+    ):
         for key in keys:
             if key not in known:
                 raise UserError(f"{where}.{key} is unknown: {nearest(key, known, where)}".removeprefix("."))
@@ -186,7 +192,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     trainer = config["trainer"]
     _check_trainer(config)
     check(pl.Trainer, {key: value for key, value in trainer.items() if (key, value) != ("precision", "auto")}, "trainer")
-    check(Job, {"logger": config["logger"]["names"], **{key: config[key] for key in ("seed", "early_stopping")}}, "")
+    check(Job, {"logger": config["logger"]["names"], **{key: config[key] for key in ("seed", "early_stopping", "test")}}, "")
     return Job(
         source=build(config["data"], "data"),
         net={"class": name, **net},
@@ -201,6 +207,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         early_stopping=config["early_stopping"],
         init_ckpt=_path(config["init_ckpt"]),
         ckpt_path=_path(config["ckpt_path"]),
+        test=config["test"],
         config=config,
         command=command,
     )

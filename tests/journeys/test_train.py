@@ -207,14 +207,21 @@ def test_a_run_that_goes_on_elsewhere_has_a_best_of_its_own(tmp_path: Path) -> N
 
 def test_ctrl_c_keeps_what_was_done_and_says_so(tmp_path: Path) -> None:
     words = (*PHANTOMS, "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path / 'run'}", "logger=csv")
-    command = [sys.executable, "-c", "import sys; from lungseg.cli import main; sys.exit(main(sys.argv[1:]))", "train", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch     3/") or line.startswith("epoch   3/"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    # A shell gives background jobs, and whatever they start, an ignored SIGINT.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    entry = listening + "import sys; from lungseg.cli import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", entry, "train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch   3/"):
+                break
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert "ckpt_path=last to go on" in err
     assert "Traceback" not in err

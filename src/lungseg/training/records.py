@@ -60,3 +60,11 @@ def keep_record(command: str, data: LungDataModule, trainer: pl.Trainer, folder:
         "seconds": seconds,
     }
     write_text(folder / "run.json", json.dumps(record, indent=1))
+
+
+def add_test_to_record(data: LungDataModule, folder: Path) -> None:
+    """Says in ``run.json`` which Test set was opened after the run."""
+    assert data.test is not None
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["data_hash"]["test"], record["images"]["test"] = data.test.digest, len(data.test)
+    write_text(folder / "run.json", json.dumps(record, indent=1))

@@ -3,77 +3,37 @@
 import json
 import math
 import pickle
-import signal
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
 from lungseg import checkpoint
-from lungseg.data.augment import Augmentation
-from lungseg.data.datamodule import Loader, LungDataModule
-from lungseg.data.sources import Source
+from lungseg.data.datamodule import LungDataModule
 from lungseg.errors import UserError
 from lungseg.files import write_text
 from lungseg.log import log
-from lungseg.preprocess import Preprocess
-from lungseg.training.callbacks import Bar, Best, History, Pictures, WholeFileCheckpointIO
-from lungseg.training.cost import describe_cost, precision_for
-from lungseg.training.module import Optimization, SegmentationModule
-from lungseg.training.records import keep_pictures, keep_record
-
-LOGGERS = ("tensorboard", "csv")
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a run is made of.
-
-    Attributes:
-        trainer: arguments of ``pl.Trainer``; ``precision`` may be ``auto``.
-        logger: which of LOGGERS write curves.
-        early_stopping: epochs without a better ``val/iou`` after which training ends; None trains to the end.
-        init_ckpt: weights to start from; ckpt_path: a training state to go on from.
-        config: the resolved config as plain values, kept with the run.
-    """
-
-    source: Source
-    net: Mapping[str, Any]
-    loss: nn.Module
-    augmentation: Augmentation
-    preprocess: Preprocess
-    loader: Loader
-    optimization: Optimization
-    trainer: Mapping[str, Any]
-    logger: tuple[str, ...]
-    seed: int
-    early_stopping: int | None
-    init_ckpt: Path | None
-    ckpt_path: Path | None
-    config: Mapping[str, Any]
-    command: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed={self.seed} must be at least 0 and below 2**32.")
-        if self.early_stopping is not None and self.early_stopping < 1:
-            raise UserError(f"early_stopping={self.early_stopping} must be at least 1 epoch, or null.")
+from lungseg.training.callbacks import Best, History
+from lungseg.training.cost import describe_cost
+from lungseg.training.job import Job
+from lungseg.training.module import SegmentationModule
+from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
+from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
 
-def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1) -> dict[str, float]:
-    """Trains, keeps the best, tests it, and writes all results into the folder; the same metrics come back on every rank.
+def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1, tested: bool = True) -> dict[str, float]:
+    """Trains, keeps the best, scores it, and writes all results into the folder; the same metrics come back on every rank.
+
+    Args:
+        tested: opens the Test set at the end; else, and where there is none, validation is scored again, for its pictures.
 
     Raises:
         UserError: anything the user can mend: data, settings, a folder that cannot be written.
@@ -90,95 +50,94 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1)
     if first:
         write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
 
+    tested = tested and len(split.test) > 0
     data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks)
     try:
-        with _reading(console if first else None, len(split.train) + len(split.val) + len(split.test)) as data.done:
+        total = len(split.train) + len(split.val) + (len(split.test) if tested else 0)
+        with _reading(console if first else None, total) as data.done:
             data.setup("fit")
-            data.setup("test")  # now, because a fault found after the training would come too late
-        return _fitted_and_tested(job, data, module, folder, console, began)
+            if tested:
+                data.setup("test")  # now, because a fault found after the training would come too late
+        with quiet_libraries(), interruptible():
+            metrics = _fitted_and_scored(job, data, module, folder, console, began)
     finally:
         data.forget()
+    return metrics
 
 
-def _fitted_and_tested(
+def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
+    """Opens the Test set for the best checkpoint of a finished run and adds the scores to what the run has left.
+
+    Raises:
+        UserError: the Test set cannot be read, or the folder not be written.
+    """
+    split = job.source.split()
+    kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = {key: math.nan if value is None else float(value) for key, value in kept.items()}
+    if not split.test:
+        return metrics
+    module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
+    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed)
+    try:
+        with _reading(console, len(split.test)) as data.done:
+            data.setup("test")
+        with quiet_libraries(), interruptible():
+            alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
+            trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
+            _best_scores(module, folder / "checkpoints" / "best.ckpt")
+            metrics |= _score(trainer, module, data, folder)
+            _keep_metrics(metrics, trainer, folder)
+            add_test_to_record(data, folder)
+    finally:
+        data.forget()
+    return metrics
+
+
+def _fitted_and_scored(
     job: Job, data: LungDataModule, module: SegmentationModule, folder: Path, console: Console, began: float
 ) -> dict[str, float]:
     first = data.rank == 0
     best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
-    with _quiet_libraries(), _interruptible():
-        trainer = _trainer(job, folder, [best, history], console if first else None, data.ranks, tested=bool(data.split.test))
+    trainer = make_trainer(job, folder, [best, history], console if first else None, data.ranks, tested=data.test is not None)
+    if first:
+        log.info(describe_cost(module, data, trainer))
+        keep_record(job.command, data, trainer, folder, seconds=None)
+    trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
+    if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end
+        best.epoch = trainer.current_epoch
         if first:
-            log.info(describe_cost(module, data, trainer))
-            keep_record(job.command, data, trainer, folder, seconds=None)
-        trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
-        if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end
-            best.epoch = trainer.current_epoch
-            if first:
-                checkpoint.save(best.path, module.checkpoint({"epoch": float(best.epoch)}))
-        trainer.strategy.barrier()  # rank 0 has written what the others are about to read
-        metrics = {
-            "epoch": float(best.epoch),
-            "epochs": float(trainer.current_epoch),
-            "parameters": float(_count(module.net)),
-        }
-        metrics |= _best_scores(module, best.path)
-        assert data.test is not None
-        tested = len(data.test) > 0
-        # The network now holds its best weights, so without a test set the validation pictures come from these.
-        scored = (trainer.test if tested else trainer.validate)(module, datamodule=data, verbose=False)
-        metrics |= {key: float(value) for key, value in scored[0].items()} if scored else {}
-        if first:
-            keep_pictures(module, data, "test" if tested else "val", folder)
-            metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
-            keep_record(job.command, data, trainer, folder, metrics["seconds"])
-            # JSON knows no nan.
-            finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}
-            write_text(folder / "metrics.json", json.dumps(finite, indent=1))
-            for logger in trainer.loggers:
-                logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
-                logger.finalize("success")
+            checkpoint.save(best.path, module.checkpoint({"epoch": float(best.epoch)}))
+    trainer.strategy.barrier()  # rank 0 has written what the others are about to read
+    metrics = {
+        "epoch": float(best.epoch),
+        "epochs": float(trainer.current_epoch),
+        "parameters": float(_count(module.net)),
+    }
+    metrics |= _best_scores(module, best.path)
+    metrics |= _score(trainer, module, data, folder)
+    if first:
+        metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
+        keep_record(job.command, data, trainer, folder, metrics["seconds"])
+        _keep_metrics(metrics, trainer, folder)
     return metrics
 
 
-def _trainer(job: Job, folder: Path, kept: list[Callback], console: Console | None, ranks: int, tested: bool) -> pl.Trainer:
-    arguments = dict(job.trainer)
-    show_bar = arguments.pop("enable_progress_bar", True)
-    arguments["precision"] = precision_for(arguments)
-    if ranks > 1 and arguments.get("strategy") in (None, "auto"):
-        arguments["strategy"] = "ddp"
-    last = ModelCheckpoint(folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks = [*kept, last, Pictures()]
-    if job.early_stopping is not None:
-        callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping, check_finite=False))
-    if show_bar and console is not None and console.is_terminal:
-        callbacks.append(Bar(console))
-    try:
-        return pl.Trainer(
-            **arguments,
-            callbacks=callbacks,
-            logger=_loggers(job, folder, tested) or False,
-            plugins=[WholeFileCheckpointIO()],
-            default_root_dir=folder,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # our samplers share out slices, so that each counts once
-        )
-    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
+def _score(trainer: pl.Trainer, module: SegmentationModule, data: LungDataModule, folder: Path) -> dict[str, float]:
+    """Scores the network, which holds its best weights, on the Test set if it is open, else on validation, with pictures."""
+    part = "test" if data.test is not None else "val"
+    scored = (trainer.test if part == "test" else trainer.validate)(module, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        keep_pictures(module, data, part, folder)
+    return {key: float(value) for key, value in scored[0].items()} if scored else {}
 
 
-def _loggers(job: Job, folder: Path, tested: bool) -> list[Logger]:
-    made: list[Logger] = []
-    for name in job.logger:
-        if name == "tensorboard":
-            board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
-            board.log_hyperparams(dict(job.config), metrics={"hp/val/iou": 0.0, **({"hp/test/iou": 0.0} if tested else {})})
-            made.append(board)
-        elif name == "csv":
-            made.append(CSVLogger(folder, name="csv"))
-        else:
-            raise UserError(f"logger={name} is unknown: use {', '.join(LOGGERS)}.")
-    return made
+def _keep_metrics(metrics: Mapping[str, float], trainer: pl.Trainer, folder: Path) -> None:
+    # JSON knows no nan.
+    finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}
+    write_text(folder / "metrics.json", json.dumps(finite, indent=1))
+    for logger in trainer.loggers:
+        logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
+        logger.finalize("success")
 
 
 def _start_from(module: SegmentationModule, path: Path) -> None:
@@ -216,16 +175,6 @@ def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C as the KeyboardInterrupt it is: Lightning turns it into an exit with code 1 and leaves the signal ignored."""
-    try:
-        yield
-    except SystemExit as stop:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from stop
-
-
-@contextmanager
 def _reading(console: Console | None, total: int) -> Iterator[Any]:
     """A bar while the data are read, on a terminal."""
     if console is None or not console.is_terminal:
@@ -234,36 +183,6 @@ def _reading(console: Console | None, total: int) -> Iterator[Any]:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("reading images", total=total)
         yield lambda: progress.advance(task)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keeps advice that does not concern this program off the screen; everything else still warns."""
-    import logging
-
-    chatty = [
-        logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric")
-    ]
-    levels = [logger.level for logger in chatty]
-    for logger in chatty:
-        logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for pattern in (
-            r".*isinstance\(treespec, LeafSpec\).*",  # pytorch-lightning #21326
-            r".*does not have many workers.*",  # the loader chose
-            r"It is recommended to use `self.log\(.*sync_dist=True.*",  # the metrics have gathered themselves over all ranks
-            r"The number of training batches.*",  # log_every_n_steps on small data
-            r"Checkpoint directory .* exists and is not empty.*",  # resuming
-            r"This DataLoader will create \d+ worker processes.*",
-            r"The dirpath has changed from .*",  # going on in another folder; the best is kept by Best
-            r"You're resuming from a checkpoint that ended before the epoch ended.*",
-        ):
-            warnings.filterwarnings("ignore", message=pattern)
-        try:
-            yield
-        finally:
-            for logger, level in zip(chatty, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _count(net: nn.Module) -> int:
