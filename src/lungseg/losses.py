@@ -58,7 +58,7 @@ class Tversky(ImageLoss):
         super().__init__()
         check_weights(alpha=alpha, beta=beta)
         if not 0 < smooth < math.inf:
-            raise UserError(f"loss.smooth={smooth} must be above 0: it is a number of pixels, usually 1.")
+            raise UserError(f"loss.smooth={smooth} must be above 0 and finite: it is a number of pixels, usually 1.")
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
 
     def per_image(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Focal(ImageLoss):
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
         if not 0 <= gamma < math.inf:
-            raise UserError(f"loss.gamma={gamma} must be 0 or more; 0 is plain cross entropy, 2 is usual.")
+            raise UserError(f"loss.gamma={gamma} must be 0 or more and finite; 0 is plain cross entropy, 2 is usual.")
         self.gamma = gamma
 
     def per_image(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -159,8 +159,9 @@ def mean_of_valid(pixels: Tensor, valid: Tensor) -> Tensor:
 
 def check_weights(**weights: float) -> None:
     """Raise a UserError unless all weights are 0 or more, and one is above."""
-    given = " and ".join(f"loss.{name}={value}" for name, value in weights.items())
-    if not all(0 <= value < math.inf for value in weights.values()):
-        raise UserError(f"{given} must be 0 or more.")
+    for name, value in weights.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"loss.{name}={value} must be 0 or more and finite.")
     if not any(weights.values()):
+        given = " and ".join(f"loss.{name}={value}" for name, value in weights.items())
         raise UserError(f"{given} leave nothing to learn from: give at least one of them more than 0.")

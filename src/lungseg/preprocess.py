@@ -42,10 +42,10 @@ class Preprocess:
     def __post_init__(self) -> None:
         object.__setattr__(self, "percentiles", tuple(float(p) for p in self.percentiles))
         object.__setattr__(self, "window_hu", tuple(float(v) for v in self.window_hu))
-        if self.size < 16:
-            raise UserError(f"preprocess.size={self.size} is too small: give 16 pixels or more.")
+        if not 16 <= self.size <= 4096:
+            raise UserError(f"preprocess.size={self.size} must be 16 to 4096 pixels.")
         if self.normalisation not in NORMALISATIONS:
-            raise UserError(f"preprocess.normalisation={self.normalisation} is unknown: use one of {', '.join(NORMALISATIONS)}.")
+            raise UserError(f"preprocess.normalisation={self.normalisation} must be one of {', '.join(NORMALISATIONS)}.")
         if len(self.percentiles) != 2 or not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise UserError(f"preprocess.percentiles={list(self.percentiles)} must be two rising numbers from 0 to 100.")
         if len(self.window_hu) != 2 or not -math.inf < self.window_hu[0] < self.window_hu[1] < math.inf:

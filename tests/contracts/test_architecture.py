@@ -13,6 +13,7 @@ FLOORS = {
     "cli": 6,
     "commands": 5,
     "config": 5,
+    "origins": 5,
     "training": 4,
     "inference": 4,
     "data": 3,
@@ -26,8 +27,14 @@ FLOORS = {
     "labels": 0,
     "log": 0,
     "files": 0,
+    "signatures": 0,
 }
-ONE_ROOM = [{"__init__", "cli"}, {"commands", "config"}, {"checkpoint", "preprocess"}, {"errors", "files", "labels", "log"}]
+ONE_ROOM = [
+    {"__init__", "cli"},
+    {"commands", "config", "origins"},
+    {"checkpoint", "preprocess"},
+    {"errors", "files", "labels", "log", "signatures"},
+]
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

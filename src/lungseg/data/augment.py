@@ -32,6 +32,8 @@ _PROBABILITIES = (
     "noise",
     "blur",
 )
+# The least and the most that either end of a range may be.
+_RANGES = {"scale": (0.1, 10), "hu_scale": (0.1, 10), "window_width_hu": (1, 10_000), "window_level_hu": (-10_000, 10_000)}
 
 
 @dataclass
@@ -86,21 +88,21 @@ class Augmentation:
     def __post_init__(self) -> None:
         for key in _PROBABILITIES:
             if not 0 <= getattr(self, key) <= 1:
-                raise UserError(f"augmentation.{key}={getattr(self, key)} is a probability: give 0 to 1.")
-        for key, above in (("scale", 0), ("hu_scale", 0), ("window_width_hu", 0), ("window_level_hu", -math.inf)):
+                raise UserError(f"augmentation.{key}={getattr(self, key)} must be 0 to 1: it is a probability.")
+        for key, (lowest, highest) in _RANGES.items():
             ends = tuple(float(v) for v in getattr(self, key))
-            if len(ends) != 2 or not above < ends[0] <= ends[1] < math.inf:
-                kind = "two rising numbers above 0" if above == 0 else "two rising numbers"
-                raise UserError(f"augmentation.{key}={list(ends)} must be {kind}.")
+            if len(ends) != 2 or not lowest <= ends[0] <= ends[1] <= highest:
+                allowed = f"two numbers from {lowest:g} to {highest:g}, the smaller first"
+                raise UserError(f"augmentation.{key}={list(ends)} must be {allowed}.")
             setattr(self, key, ends)
         if not 0 <= self.rotation_deg <= 180:
             raise UserError(f"augmentation.rotation_deg={self.rotation_deg} must be 0 to 180 degrees.")
         if not 1 <= self.aspect <= 4:
-            raise UserError(f"augmentation.aspect={self.aspect} is a ratio: give 1 (unchanged) to 4.")
+            raise UserError(f"augmentation.aspect={self.aspect} must be 1 (unchanged) to 4: it is a ratio.")
         if not 0 <= self.shift <= 1:
-            raise UserError(f"augmentation.shift={self.shift} is a fraction of the side: give 0 to 1.")
+            raise UserError(f"augmentation.shift={self.shift} must be 0 to 1: it is a fraction of the side.")
         if not 0 <= self.hu_offset < math.inf:
-            raise UserError(f"augmentation.hu_offset={self.hu_offset} must be 0 HU or more; it is drawn either way.")
+            raise UserError(f"augmentation.hu_offset={self.hu_offset} must be 0 HU or more and finite; it is drawn either way.")
 
     def __call__(
         self, image: NDArray[np.float32], target: NDArray[np.uint8], preprocess: Preprocess, seed: Sequence[int]

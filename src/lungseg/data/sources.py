@@ -3,26 +3,31 @@
 import csv
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.data.phantom import phantom_slice
-from lungseg.data.split import Case, Split, split_validation
+from lungseg.data.split import Case, Split, check_draw, split_validation
 from lungseg.errors import UserError
 from lungseg.files import from_home
 from lungseg.imaging.pairs import common_stem, pair_files, split_folders
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.log import log
 
+PART_SEEDS = 3_000_000  # of patients that a part of the phantoms may have, so that no two parts share one
 
+
+@runtime_checkable
 class Source(Protocol):
     """Anything that gives a split."""
 
+    @abstractmethod
     def split(self) -> Split: ...
 
 
@@ -87,18 +92,19 @@ class PhantomSource:
     """
 
     def __init__(self, train: int = 800, val: int = 60, test: int = 120, size: int = 128, seed: int = 0) -> None:
-        if min(train, val) < 1 or test < 0:
-            raise UserError("data.train and data.val must be at least 1 and data.test at least 0.")
+        for key, count, fewest in (("train", train, 1), ("val", val, 1), ("test", test, 0)):
+            if not fewest <= count <= PART_SEEDS:
+                raise UserError(f"data.{key}={count} must be {fewest} to {PART_SEEDS} slices.")
         if seed < 0:
             raise UserError(f"data.seed={seed} must be 0 or more.")
-        if size < 32:
-            raise UserError(f"data.size={size} is too small for a chest: give 32 pixels or more.")
+        if not 32 <= size <= 4096:
+            raise UserError(f"data.size={size} must be 32 to 4096 pixels: a chest must fit in.")
         self.counts, self.size, self.seed = (train, val, test), size, seed
 
     def split(self) -> Split:
         # Parts get seed ranges of their own, so that a larger training part leaves validation and test as they were.
         train, val, test = (
-            tuple(PhantomCase(seed=10_000_000 * self.seed + 3_000_000 * part + i, size=self.size) for i in range(count))
+            tuple(PhantomCase(seed=10_000_000 * self.seed + PART_SEEDS * part + i, size=self.size) for i in range(count))
             for part, count in enumerate(self.counts)
         )
         return Split(train, val, test)
@@ -127,6 +133,9 @@ class FolderSource:
         val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
     ) -> None:
+        if not str(root):
+            raise UserError("data.root= must name a folder.")
+        _check_division(mask_values, ignore_values, val_fraction, val_patients, split_seed)
         self.root = from_home(root)
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
@@ -174,6 +183,9 @@ class ManifestSource:
     ) -> None:
         if balance not in (None, "source"):
             raise UserError(f"data.balance={balance} is unknown: use source or null.")
+        if not str(manifest):
+            raise UserError("data.manifest= must name a CSV file.")
+        _check_division(mask_values, ignore_values, val_fraction, val_patients, split_seed)
         self.manifest, self.balance = from_home(manifest), balance
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
@@ -264,10 +276,32 @@ def _divided(
     return Split(tuple(train), tuple(val), tuple(test))
 
 
+def _check_division(
+    mask_values: Sequence[float] | None,
+    ignore_values: Sequence[float],
+    val_fraction: float,
+    val_patients: Sequence[str | int] | None,
+    split_seed: int,
+) -> None:
+    """What a folder and a manifest are refused for alike, before anything is read."""
+    for key, values in (("mask_values", mask_values or ()), ("ignore_values", ignore_values)):
+        if not all(map(math.isfinite, values)):
+            raise UserError(f"data.{key}={list(values)} must be finite grey values.")
+    for key, named in (("mask_values", mask_values), ("val_patients", val_patients)):
+        if named is not None and not named:
+            raise UserError(f"data.{key}=[] must name at least one, or be null.")
+    both = sorted(set(mask_values or ()) & set(ignore_values))
+    if both:
+        raise UserError(f"data.ignore_values={list(ignore_values)} must hold none of data.mask_values, but has {both}.")
+    check_draw(val_fraction, split_seed)
+
+
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern == "":
+        raise UserError("data.patient_regex= must be a regular expression that finds the patient, or null.")
     try:
         return None if pattern is None else re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"data.patient_regex={pattern!r} is no regular expression ({error}).") from error
 
 

@@ -79,15 +79,12 @@ def split_validation(
                 f"data.val_patients: no {', '.join(unknown[:5])} among the {len(groups)} patients ({', '.join(groups[:5])}, ...)."
             )
     else:
-        if not 0 < fraction < 1:
-            raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1.")
+        check_draw(fraction, seed)
         if len(groups) < 2:
             raise UserError(
                 f"there is only one patient or case ({', '.join(groups)}): give at least two, one is needed for validation."
             )
         count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
-        if seed < 0:
-            raise UserError(f"data.split_seed={seed} must be 0 or more.")
         order = np.random.default_rng(seed).permutation(len(groups))
         chosen = {groups[i] for i in order[:count]}
     val = tuple(case for case in cases if _group(case) in chosen)
@@ -95,6 +92,14 @@ def split_validation(
     if not train or not val:
         raise UserError(f"data.val_patients leaves {len(train)} cases for training and {len(val)} for validation: both need some.")
     return train, val
+
+
+def check_draw(fraction: float, seed: int) -> None:
+    """Raise a UserError unless a share of the patients can be drawn so."""
+    if not 0 < fraction < 1:
+        raise UserError(f"data.val_fraction={fraction} must be above 0 and below 1.")
+    if seed < 0:
+        raise UserError(f"data.split_seed={seed} must be 0 or more.")
 
 
 def _group(case: Case) -> str:

@@ -39,10 +39,12 @@ class EncoderDecoder(nn.Module):
         deep_supervision: bool,
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise UserError(f"model.in_channels={in_channels} and model.out_channels={out_channels} must be 1 or more.")
-        if len(widths) < 2 or min(widths) < 1:
-            raise UserError(f"model.widths={list(widths)} must be two or more positive numbers, one a stage.")
+        for key, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels < 1:
+                raise UserError(f"model.{key}={channels} must be 1 or more.")
+        # Each down-sampling halves the grid: after nine, 512 pixels are one.
+        if not 2 <= len(widths) <= 10 or not all(1 <= width <= 16384 for width in widths):
+            raise UserError(f"model.widths={list(widths)} must be 2 to 10 whole numbers from 1 to 16384, one a stage.")
         self.stem = block(in_channels, widths[0])
         self.down = nn.ModuleList(down(a, b) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Up(b, a, block) for a, b in reversed(list(pairwise(widths))))
@@ -143,7 +145,7 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     if norm == "group":
         # Groups must divide the channels: the most of 8, 4, 2 and 1 that do.
         return nn.GroupNorm(gcd(8, channels), channels)
-    raise UserError(f"model.norm={norm} is unknown: use one of {', '.join(NORMS)}.")
+    raise UserError(f"model.norm={norm} must be one of {', '.join(NORMS)}.")
 
 
 def pad_to_stride(image: Tensor, stride: int) -> Tensor:
