@@ -3,10 +3,12 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lungseg.errors import UserError
+
+PARTIAL = ".partial-"
 
 
 @contextmanager
@@ -21,7 +23,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     beside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
         os.close(handle)
         beside = Path(name)
         beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from colleagues
@@ -34,7 +36,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} cannot be written ({reason}); choose another folder or make room.") from error
     finally:
         if beside is not None:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only; the error above says so
+                beside.unlink(missing_ok=True)
 
 
 def from_home(text: str | Path) -> Path:
@@ -43,6 +46,13 @@ def from_home(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what a killed process left half written in a folder that no other process writes to."""
+    for partial in folder.glob(f"{PARTIAL}*"):
+        with suppress(OSError):  # it will do no harm
+            partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,11 +1,14 @@
 """What a person reads while a command runs, and what stays in a file."""
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
+
+from lungseg.errors import UserError
 
 log = logging.getLogger("lungseg")
 
@@ -22,6 +25,40 @@ class _Screen(logging.Handler):
         self.console.print(mark + record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+class _File(logging.FileHandler):
+    """Messages with their time. A full disk is an error, where Python would print a traceback for every message."""
+
+    def __init__(self, file: Path) -> None:
+        with _written(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            super().__init__(file, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._failed:  # once is enough, and what ends the program may want to say something too
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._failed = True
+        error = sys.exc_info()[1]
+        assert error is not None
+        with _written(Path(self.baseFilename)):
+            raise error
+
+    def close(self) -> None:
+        with suppress(OSError):  # what is still to be written has failed, and been said, before
+            super().close()
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); choose another folder or make room.") from error
+
+
 @contextmanager
 def messages(console: Console | None, file: Path | None = None, level: int = logging.INFO) -> Iterator[None]:
     """Sends the messages of this package to the screen and to a file while the context lasts.
@@ -29,14 +66,14 @@ def messages(console: Console | None, file: Path | None = None, level: int = log
     Args:
         console: None on ranks that stay silent.
         level: the lowest level that reaches the screen; the file gets all from INFO.
+
+    Raises:
+        UserError: the file cannot be written to, now or at a later message.
     """
     # Without any handler Python would print warnings by itself.
     handlers: list[logging.Handler] = [logging.NullHandler() if console is None else _Screen(console, level)]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(file, encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handlers.append(to_file)
+        handlers.append(_File(file))
     before = (log.level, log.propagate)
     log.setLevel(logging.INFO)
     log.propagate = False

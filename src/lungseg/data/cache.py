@@ -43,6 +43,11 @@ class SliceCache:
     def __len__(self) -> int:
         return len(self.infos)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the slices take; none for a cache on disk."""
+        return sum(block.nbytes for block in (self._images, self._targets, self._truths))
+
     def image(self, index: int) -> NDArray[np.float32]:
         image: NDArray[np.float32] = self._images.array().reshape(-1, self.size, self.size)[index]
         return image
@@ -69,6 +74,13 @@ class Block:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(b"")
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory; what a file holds the system may drop and read again."""
+        if self.file is not None:
+            return 0
+        return sum(part.nbytes for part in (self._parts if self._whole is None else [self._whole]))
+
     def append(self, part: NDArray[Any]) -> None:
         if self.file is None:
             self._parts.append(part.astype(self.dtype, copy=False).ravel())
@@ -77,9 +89,13 @@ class Block:
             stream.write(np.ascontiguousarray(part, self.dtype).data)
 
     def array(self) -> NDArray[Any]:
-        """All of it, flat; nothing can be appended any more."""
+        """All of it, flat; nothing can be appended any more.
+
+        Raises:
+            UserError: the file is gone.
+        """
         if self._whole is None:
-            if self.file is not None and self.file.stat().st_size > 0:
+            if self.file is not None and _size(self.file) > 0:
                 self._whole = np.memmap(self.file, dtype=self.dtype, mode="r")
             else:
                 self._whole = np.concatenate([np.zeros(0, self.dtype), *self._parts])
@@ -97,6 +113,13 @@ def _room_on_disk(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room.") from error
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise UserError(f"{file} is gone ({error.strerror}); leave the cache alone while a training uses it.") from error
 
 
 def build_cache(

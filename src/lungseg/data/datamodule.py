@@ -39,10 +39,10 @@ class Loader:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"loader.batch_size={self.batch_size} must be at least 1.")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UserError(f"loader.num_workers={self.num_workers} must be 0 or more.")
+        if self.num_workers is not None and not 0 <= self.num_workers <= 256:
+            raise UserError(f"loader.num_workers={self.num_workers} must be 0 to 256, or null.")
         if self.cache not in WHERES:
-            raise UserError(f"loader.cache={self.cache} is unknown: use one of {', '.join(WHERES)}.")
+            raise UserError(f"loader.cache={self.cache} must be one of {', '.join(WHERES)}.")
 
     def workers(self, ranks: int) -> int:
         if self.num_workers is not None:
@@ -95,12 +95,23 @@ class LungDataModule(pl.LightningDataModule):
         image, target, ids = (tensor.to(device, non_blocking=True) for tensor in (batch.image, batch.target, batch.ids))
         return Batch(image, target, ids, batch.truths)  # true masks are scored in numpy
 
+    def state_dict(self) -> dict[str, int]:
+        """The epoch that comes next, as Lightning keeps it in a training state."""
+        assert self.trainer is not None
+        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on with that epoch, as loader processes start to fetch before Lightning tells the sampler which one it is."""
+        self.epoch.fill_(state_dict["epoch"])
+
     def forget(self) -> None:
-        """Removes what this process keeps on the disk."""
-        for part in ("train", "val", "test"):
-            shutil.rmtree(self._folder(part), ignore_errors=True)
+        """Removes what this process keeps on the disk, and what one that was killed may have left in its place."""
+        folder = self._folder("train").parent
+        for kept in folder.glob("*-*"):
+            if int(kept.name.partition("-")[2]) % self.ranks == self.rank:  # there may have been more ranks
+                shutil.rmtree(kept, ignore_errors=True)
         with suppress(OSError):  # not there, or another process still keeps its own
-            self._folder("train").parent.rmdir()
+            folder.rmdir()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.train is not None

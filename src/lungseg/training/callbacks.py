@@ -12,32 +12,20 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lungseg import checkpoint
-from lungseg.checkpoint import save_whole
 from lungseg.data.cache import SliceCache
 from lungseg.files import write_text
 from lungseg.imaging.overlay import LEGEND, grid, overlay
 from lungseg.labels import IGNORE
 from lungseg.log import log
 from lungseg.training.module import SegmentationModule
+from lungseg.training.pace import seconds_left, spoken
 
 SHOWN_PIXELS = 384  # a smaller slice is enlarged to this side, or nobody sees its outline
-
-
-class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Lightning's training state written beside and then renamed, so that a kill at any moment leaves the last one whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        if storage_options is not None:
-            raise TypeError("storage_options are not supported")
-        save_whole(Path(path), checkpoint)
 
 
 # Best and History are Checkpoint callbacks because Lightning calls these after the module has logged its epoch.
@@ -91,6 +79,10 @@ class History(Checkpoint):
         self._began = 0.0
         self._images = 0
         self._validated = False
+        self._own_seconds, self._first_step = 0.0, 0  # of this process
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._own_seconds, self._first_step = 0.0, trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began, self._images, self._validated = time.perf_counter(), 0, False
@@ -122,10 +114,13 @@ class History(Checkpoint):
         row = {column: metrics.get(column, math.nan) for column in self.COLUMNS}
         self.rows.append(row)
         write_text(self.path, _csv(self.rows, self.COLUMNS))
+        self._own_seconds += row["seconds"]
+        left = seconds_left(trainer, self._own_seconds / max(1, trainer.global_step - self._first_step))
         # A progress bar's label for the whole run stays with the bar; the line says what the epoch brought.
         log.info(
             f"epoch {row['epoch']:>3.0f}/{trainer.max_epochs}  train loss {row['train/loss']:.4f} iou {row['train/iou']:.4f}  "
             f"val loss {row['val/loss']:.4f} iou {row['val/iou']:.4f}  {row['seconds']:.1f} s"
+            f"{f', {spoken(left)} left' if left > 0 else ''}"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,37 +129,6 @@ class History(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self.earlier_seconds = sum(row["seconds"] for row in self.rows)
-
-
-class Bar(Callback):
-    """One progress bar for the whole training, with the time left."""
-
-    def __init__(self, console: Console) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-            console=console, transient=True,
-        )  # fmt: skip
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.task = self.progress.add_task("training", total=int(trainer.estimated_stepping_batches), completed=trainer.global_step)
-        self.progress.start()
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        label = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.progress.update(self.task, completed=trainer.global_step, description=label)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress.stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.progress.stop()
 
 
 class Pictures(Callback):

@@ -42,12 +42,12 @@ class Optimization:
     ema_decay: float | None = 0.998
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise UserError(f"optimization.lr={self.lr} must be above 0.")
-        if self.weight_decay < 0:
-            raise UserError(f"optimization.weight_decay={self.weight_decay} must be 0 or more.")
+        if not 0 < self.lr <= 1:
+            raise UserError(f"optimization.lr={self.lr} must be above 0 and at most 1.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"optimization.weight_decay={self.weight_decay} must be 0 or more and finite.")
         if self.schedule not in SCHEDULES:
-            raise UserError(f"optimization.schedule={self.schedule} is unknown: use one of {', '.join(SCHEDULES)}.")
+            raise UserError(f"optimization.schedule={self.schedule} must be one of {', '.join(SCHEDULES)}.")
         if not 0 <= self.warmup < 1:
             raise UserError(f"optimization.warmup={self.warmup} must be at least 0 and below 1.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -90,7 +90,8 @@ class SegmentationModule(pl.LightningModule):
         self.last_images: dict[str, list[tuple[int, Overlap]]] = {}
         # Modules, so that they follow the device; the stroke, because a module cannot be called train.
         self.scores = nn.ModuleDict({f"{part}/": OverlapPerImage() for part in PARTS})
-        self.losses = nn.ModuleDict({f"{part}/": MeanMetric() for part in PARTS})
+        # In half precision a step without a finite loss is skipped, and does not count.
+        self.losses = nn.ModuleDict({f"{part}/": MeanMetric(nan_strategy="ignore") for part in PARTS})
 
     @property
     def deployed(self) -> nn.Module:
@@ -135,6 +136,7 @@ class SegmentationModule(pl.LightningModule):
         self._evaluate(batch, "test")
 
     def on_train_epoch_end(self) -> None:
+        self._check_finite()  # before anything of this epoch is kept
         self._log("train")
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -168,6 +170,18 @@ class SegmentationModule(pl.LightningModule):
             found = self.preprocess.from_grid(np.asarray(own, np.float32), labels.shape) > 0
             counts.append(_counts(overlap(found, labels)))
         self._scores(part).update(batch.ids, torch.tensor(counts, device=batch.ids.device))
+
+    def _check_finite(self) -> None:
+        """No later step can mend a weight that is not a number, and every epoch until somebody looks would be lost.
+
+        Raises:
+            UserError: the training has come apart.
+        """
+        if not all(bool(torch.isfinite(values).all()) for values in self.net.state_dict().values()):
+            raise UserError(
+                f"the loss became infinite in epoch {self.trainer.current_epoch + 1}, and the weights with it; "
+                f"train anew with a lower optimization.lr than {self.optimization.lr:g}, or with trainer.precision=32-true."
+            )
 
     def _scores(self, part: str) -> OverlapPerImage:
         return cast(OverlapPerImage, self.scores[f"{part}/"])

@@ -19,10 +19,10 @@ from torch import nn
 from lungseg import checkpoint
 from lungseg.data.datamodule import LungDataModule
 from lungseg.errors import UserError
-from lungseg.files import write_text
-from lungseg.log import log
+from lungseg.files import remove_partials, write_text
 from lungseg.training.callbacks import Best, History
-from lungseg.training.cost import describe_cost
+from lungseg.training.cost import say_cost
+from lungseg.training.faults import faults_said
 from lungseg.training.job import Job
 from lungseg.training.module import SegmentationModule
 from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
@@ -48,17 +48,20 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1,
     if job.ckpt_path is not None:
         _check_state(module, job.ckpt_path)
     if first:
+        for part in (folder, folder / "checkpoints", folder / "overlays"):
+            remove_partials(part)
         write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
 
     tested = tested and len(split.test) > 0
     data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks)
+    data.forget()  # what a killed run may have left
     try:
         total = len(split.train) + len(split.val) + (len(split.test) if tested else 0)
-        with _reading(console if first else None, total) as data.done:
+        with faults_said(folder), _reading(console if first else None, total) as data.done:
             data.setup("fit")
             if tested:
                 data.setup("test")  # now, because a fault found after the training would come too late
-        with quiet_libraries(), interruptible():
+        with faults_said(folder), quiet_libraries(), interruptible():
             metrics = _fitted_and_scored(job, data, module, folder, console, began)
     finally:
         data.forget()
@@ -79,9 +82,9 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
     module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
     data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed)
     try:
-        with _reading(console, len(split.test)) as data.done:
+        with faults_said(folder), _reading(console, len(split.test)) as data.done:
             data.setup("test")
-        with quiet_libraries(), interruptible():
+        with faults_said(folder), quiet_libraries(), interruptible():
             alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
             trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
             _best_scores(module, folder / "checkpoints" / "best.ckpt")
@@ -100,7 +103,8 @@ def _fitted_and_scored(
     best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
     trainer = make_trainer(job, folder, [best, history], console if first else None, data.ranks, tested=data.test is not None)
     if first:
-        log.info(describe_cost(module, data, trainer))
+        (folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on: the file says that a run is finished
+        say_cost(module, data, trainer)
         keep_record(job.command, data, trainer, folder, seconds=None)
     trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
     if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end

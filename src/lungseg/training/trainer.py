@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 
 from lungseg.errors import UserError
-from lungseg.training.callbacks import Bar, Pictures, WholeFileCheckpointIO
+from lungseg.training.bar import Bar
+from lungseg.training.callbacks import Pictures
 from lungseg.training.cost import precision_for
 from lungseg.training.job import Job
+from lungseg.training.pace import TimeLeft
+from lungseg.training.ranks import Agreement
+from lungseg.training.resume import EpochDraws, Last, Patience, WholeFileCheckpointIO
 
 LOGGERS = ("tensorboard", "csv")
 
@@ -28,17 +32,19 @@ def make_trainer(job: Job, folder: Path, kept: list[Callback], console: Console 
     arguments["precision"] = precision_for(arguments)
     if ranks > 1 and arguments.get("strategy") in (None, "auto"):
         arguments["strategy"] = "ddp"
-    last = ModelCheckpoint(folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks = [*kept, last, Pictures()]
+    callbacks = [*kept, Last(folder / "checkpoints" / "last.ckpt"), Pictures(), EpochDraws(job.seed), TimeLeft()]
     if job.early_stopping is not None:
-        callbacks.append(EarlyStopping("val/iou", mode="max", patience=job.early_stopping, check_finite=False))
+        callbacks.append(Patience(job.early_stopping))
+    if ranks > 1:
+        callbacks.append(Agreement(job.config, folder))
     if show_bar and console is not None and console.is_terminal:
         callbacks.append(Bar(console))
+    loggers = _loggers(job, folder, tested)
     try:
         return pl.Trainer(
             **arguments,
             callbacks=callbacks,
-            logger=_loggers(job, folder, tested) or False,
+            logger=loggers or False,
             plugins=[WholeFileCheckpointIO()],
             default_root_dir=folder,
             enable_progress_bar=False,
@@ -88,10 +94,7 @@ def quiet_libraries() -> Iterator[None]:
             r".*does not have many workers.*",  # the loader chose
             r"It is recommended to use `self.log\(.*sync_dist=True.*",  # the metrics have gathered themselves over all ranks
             r"The number of training batches.*",  # log_every_n_steps on small data
-            r"Checkpoint directory .* exists and is not empty.*",  # resuming
             r"This DataLoader will create \d+ worker processes.*",
-            r"The dirpath has changed from .*",  # going on in another folder; the best is kept by Best
-            r"You're resuming from a checkpoint that ended before the epoch ended.*",
         ):
             warnings.filterwarnings("ignore", message=pattern)
         try:
