@@ -7,8 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import PHANTOMS, SMALL, Done, assert_refused, lungseg, metrics_of, read_png, table, train, write_png
+from processes import running, wait_for
 
 from builders import chest, write_slice
 from lungseg import checkpoint
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,17 @@ def test_the_console_has_a_line_for_every_epoch(run: Run) -> None:
     lines = [line for line in run.done.out.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     for line in lines:
-        assert re.search(r"train loss [\d.]+ iou [\d.]+  val loss [\d.]+ iou [\d.]+", line)
+        assert re.search(r"train loss [\d.]+ iou [\d.]+  val loss [\d.]+ iou [\d.]+  [\d.]+ s", line)
+    assert re.search(r" s, \d+ s left$", lines[0])
+    assert lines[1].endswith(" s")  # nothing is left
     assert run.done.err == ""
 
 
 def test_it_says_beforehand_what_an_epoch_will_cost(run: Run) -> None:
     said, _, _ = run.done.out.partition("\nepoch ")
     assert "8 training, 4 validation, 4 test" in said
-    assert re.search(r"epoch is .* takes about", said)
+    assert re.search(r"An epoch is 1 step of 6 slices and takes about \d+ s; 2 epochs about \d+ s\.", said)
+    assert re.search(r"needs about \d+ MB of memory, \d+ MB of it slices\.", said)
 
 
 def test_the_last_screen_names_what_is_there_and_a_command_that_works(run: Run) -> None:
@@ -205,26 +205,16 @@ def test_a_run_that_goes_on_elsewhere_has_a_best_of_its_own(tmp_path: Path) -> N
     assert checkpoint.load(tmp_path / "second" / "checkpoints" / "best.ckpt").metrics["epoch"] == 2
 
 
-def test_ctrl_c_keeps_what_was_done_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda how: how.name)
+def test_an_interruption_keeps_what_was_done_and_says_so(how: signal.Signals, tmp_path: Path) -> None:
     words = (*PHANTOMS, "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path / 'run'}", "logger=csv")
-    # A shell gives background jobs, and whatever they start, an ignored SIGINT.
-    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    entry = listening + "import sys; from lungseg.cli import main; sys.exit(main(sys.argv[1:]))"
-    with subprocess.Popen(
-        [sys.executable, "-c", entry, "train", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch   3/"):
-                break
-        process.send_signal(signal.SIGINT)
-        try:
-            _, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130, err
-    assert "ckpt_path=last to go on" in err
-    assert "Traceback" not in err
+    with running(tmp_path, "train", *words) as process:
+        wait_for(process, "epoch   3/")
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + how, err
+    assert len(err.splitlines()) == 1, err
+    assert "kept in run/checkpoints; repeat the command with ckpt_path=last to go on" in err
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["epoch"] >= 1
     checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
@@ -261,17 +251,6 @@ def test_a_run_that_hardly_trains_still_leaves_a_checkpoint(word: str, tmp_path:
     done = train(tmp_path / "run", *PHANTOMS, "trainer.max_epochs=1", word)
     assert "best checkpoint" in done.out
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt").build()
-
-
-def test_a_sweep_runs_every_job_and_says_so(tmp_path: Path) -> None:
-    done = lungseg(
-        "train", "--multirun", *PHANTOMS, "trainer.max_epochs=1", "seed=0,1", "logger=csv", f"hydra.sweep.dir={tmp_path / 'all'}"
-    )
-    assert done.code == 0, done.err
-    assert done.out.count("epoch   1/1") == 2
-    assert [json.loads((tmp_path / "all" / job / "run.json").read_text())["seed"] for job in "01"] == [0, 1]
-    assert all((tmp_path / "all" / job / "log.txt").stat().st_size for job in "01")
-    assert metrics_of(tmp_path / "all" / "0") != metrics_of(tmp_path / "all" / "1")
 
 
 def test_names_are_taken_as_they_are_typed(tmp_path: Path) -> None:
@@ -343,26 +322,6 @@ def test_ignored_values_must_be_named(dataset: Path, tmp_path: Path) -> None:
     words = (*SMALL, "data=folder", f"data.root={dataset}", "trainer.max_epochs=1", "logger=csv")
     assert_refused(lungseg("train", *words), "holds")
     train(tmp_path / "run", *words, "data.ignore_values=[128]")
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(run: Run, tmp_path: Path) -> None:
-    words = [*PHANTOMS, "trainer.max_epochs=1", "trainer.devices=2", "hydra.run.dir=both"]
-    command = [sys.executable, str(CHECKOUT / "train.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "2 CPU ranks" in done.stdout
-    assert done.stdout.count("epoch   1/1") == done.stdout.count("Done in") == 1
-    assert set(metrics_of(tmp_path / "both")) == set(metrics_of(run.folder))
-    record = json.loads((tmp_path / "both" / "run.json").read_text())
-    assert record["ranks"] == 2
-    assert shlex.split(record["command"]) == ["python", "train.py", *words]
-    assert "predict with     python predict.py ckpt=both/checkpoints/best.ckpt" in done.stdout
-    # What only a rank can find out is said once as well.
-    wrong = subprocess.run([*command, "seed=-1"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert wrong.returncode == 2
-    assert wrong.stderr.count("Error: seed=-1") == 1
-    assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize(

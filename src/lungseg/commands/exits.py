@@ -1,20 +1,48 @@
 """The one place where a ``UserError`` becomes an exit code."""
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lungseg.errors import UserError
 
-REFUSED, INTERRUPTED = 2, 130
+PARTLY, REFUSED, INTERRUPTED, STOPPED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
-def exit_code(work: Callable[[], int], interrupted: str) -> int:
-    """What ``work`` returns; a ``UserError`` is printed as its one sentence, Ctrl-C as ``interrupted``."""
+class Stopped(BaseException):
+    """SIGTERM, as a scheduler or a shutdown sends it; like KeyboardInterrupt no error, so that nothing on the way takes it."""
+
+
+def exit_code(work: Callable[[], int], interrupted: Callable[[], str]) -> int:
+    """What ``work`` returns; a ``UserError`` is printed as its one sentence, Ctrl-C and SIGTERM as what ``interrupted`` says."""
+    with stoppable():
+        try:
+            return work()
+        except UserError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt:
+            print(f"Interrupted. {interrupted()}", file=sys.stderr)
+            return INTERRUPTED
+        except Stopped:
+            print(f"Stopped. {interrupted()}", file=sys.stderr)
+            return STOPPED
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM as an exception, so that what a command has started and opened is closed on the way out."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    if threading.current_thread() is not threading.main_thread():  # the only one that may ask for signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return work()
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print(f"Interrupted. {interrupted}", file=sys.stderr)
-        return INTERRUPTED
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         program = "python predict.py" if Path(sys.argv[0]).name == "predict.py" else "lungseg predict"
         print(HELP.format(program=program, definitions=DEFINITIONS))
         return 0 if argv else 2
-    return exit_code(lambda: _predict(parse(argv)), "The masks written so far are whole and stay; summary.csv lists them.")
+    return exit_code(lambda: _predict(parse(argv)), lambda: "The masks written so far are whole and stay; summary.csv lists them.")
 
 
 def parse(argv: Sequence[str]) -> Options:

@@ -6,12 +6,15 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from lungseg.commands.exits import REFUSED, exit_code
-from lungseg.config import config_folder, groups, job, nearest, quoted
+from lungseg.commands.exits import exit_code
+from lungseg.commands.folders import RESUMED_SECTIONS, as_typed, check_same, from_here, newest_folder, predict_command, remove_empty
+from lungseg.commands.rank import FULL, RANK, UNTESTED, run_here
+from lungseg.config import groups, job
 from lungseg.errors import UserError
 from lungseg.files import from_home, write_text
+from lungseg.origins import located
 
 HELP = """\
 {program}: trains a lung segmentation network and keeps the best.
@@ -20,7 +23,8 @@ HELP = """\
   {program} data=folder data.root=DIR                    your slices: DIR/Train/Images DIR/Train/Masks DIR/Test/...
   {program} data=manifest data.manifest=FILE.csv         several sources in one table
   {program} model=resunet trainer.devices=2              the large network on two GPUs, or two CPU processes
-  {program} --multirun loss=dice_bce,dice seed=0,1,2     a sweep
+  {program} --multirun loss=dice_bce,dice seed=0,1,2     a sweep: six jobs, ranked; the Test set is opened for the best
+  {program} --multirun ... sweep.resume=true             goes on with the newest sweep; what is finished stays
   {program} ckpt_path=last                               goes on where the newest run stopped (repeat its other settings)
   {program} init_ckpt=best.ckpt ...                      starts from the weights of another run
   {program} --cfg job                                    shows every setting with its value
@@ -41,150 +45,107 @@ def main(argv: Sequence[str]) -> int:
     if any(flag in argv for flag in ("-h", "--help")):
         print(_help())
         return 0
-    return exit_code(lambda: _through_hydra(argv), "What was done is kept; repeat the command with ckpt_path=last to go on.")
+    from lungseg.commands.compose import SHOW_FLAGS, SWEEP_FLAGS
 
+    command = f"{_program()} {shlex.join(argv)}"
+    if any(word in argv for word in SWEEP_FLAGS) and not any(word.partition("=")[0] in SHOW_FLAGS for word in argv):
+        from lungseg.commands.sweep import Sweep
 
-def run_rank(folder: Path, command: str) -> int:
-    """One of several processes started by ``training.launch``: trains by the config that lies in the folder."""
+        asked: Sweep | _Single = Sweep(argv, command)
+    else:
+        asked = _Single(argv, command)
 
     def work() -> int:
+        if "RANK" in os.environ:
+            raise UserError("RANK is set, as torchrun does: start lungseg by itself, trainer.devices=N starts the ranks.")
+        return asked.run()
+
+    return exit_code(work, asked.kept)
+
+
+class _Single:
+    """One run, in as many processes as it asks for."""
+
+    def __init__(self, argv: Sequence[str], command: str) -> None:
+        self.argv, self.command = argv, command
+        self.folder: Path | None = None  # once something is written into it
+
+    def run(self) -> int:
+        from omegaconf import DictConfig
+
+        from lungseg.commands.compose import plain, through_hydra
+
+        raised: list[Exception] = []
+
+        def task(config: DictConfig) -> None:
+            from hydra.core.hydra_config import HydraConfig
+
+            hydra = HydraConfig.get()
+            folder = Path(hydra.runtime.output_dir)
+            try:
+                self._run(plain(config), folder, list(hydra.overrides.task))
+            except Exception as error:  # raised again below, where Hydra does not stand in between
+                raised.append(error)
+            finally:
+                if self.folder is None:  # refused: then the folder that Hydra has made is not to stay
+                    remove_empty(folder)
+
+        code = through_hydra(_resumed(self.argv), task)
+        if raised:
+            raise raised[0]
+        return code
+
+    def kept(self) -> str:
+        """What an interruption leaves, and how to go on."""
+        return "Nothing had been started." if self.folder is None else _kept(self.folder)
+
+    def _run(self, config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None:
         from omegaconf import OmegaConf
 
-        config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
-        rank = int(os.environ["RANK"])
+        from lungseg.training.launch import launch, rank_count
+
+        # Before anything is written: a refused run must not touch the records of the one that it would have gone on with.
         try:
-            _train(config, folder, command, rank, int(os.environ["WORLD_SIZE"]))
+            job(config, self.command)
         except UserError as error:
-            # Left for the process that started the ranks, which says it once; they would say it once each.
-            (folder / "failure.txt").write_text(str(error), encoding="utf-8")
-            return REFUSED
-        return 0
-
-    return exit_code(work, "")
-
-
-def _through_hydra(argv: Sequence[str]) -> int:
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from omegaconf import DictConfig, OmegaConf
-
-    failures: list[UserError] = []
-    folders: list[Path] = []
-    command = f"{_program()} {shlex.join(argv)}"
-
-    def task(config: DictConfig) -> float | None:
-        folders.append(Path(HydraConfig.get().runtime.output_dir))
-        # An exception here would reach the user as Hydra's own, and an exit would end a whole sweep: kept until Hydra is done.
+            raise located(error, overrides) from error
+        ranks = rank_count(config["trainer"])
+        if config["ckpt_path"] is not None:
+            check_same(config, from_home(config["ckpt_path"]).parents[1] / "config.yaml", RESUMED_SECTIONS)
+        elif any((folder / name).exists() for name in ("metrics.json", "checkpoints/last.ckpt")):
+            raise UserError(f"{folder} holds a run already: go on with it by ckpt_path=last, or choose another hydra.run.dir.")
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+        self.folder = folder
+        tested = config["test"] != "never"
         try:
-            plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-            return _run(plain, folders[-1], command)
+            if ranks == 1:
+                run_here(config, folder, self.command, tested)
+            else:
+                launch(RANK, folder, [self.command, FULL if tested else UNTESTED, ""], ranks)
         except UserError as error:
-            failures.append(error)
-            return None
-
-    task.__module__ = "lungseg.train"  # names the job "train"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
-    typed, sys.argv = sys.argv, [sys.argv[0], *_in_hydras_order([quoted(override) for override in _resumed(argv)])]
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
-    except HydraException as error:
-        raise UserError(_sentence(error)) from error
-    except ValueError as error:
-        if folders:
-            raise
-        raise UserError(f"the settings cannot be composed: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        if folders:
-            raise
-        raise UserError(f"{error.filename} cannot be written ({error.strerror}); choose a folder with hydra.run.dir=...") from error
-    except SystemExit as stop:  # of its argument parser, which has said what was wrong
-        return REFUSED if stop.code else 0
-    finally:
-        sys.argv = typed
-    for failure in failures:
-        print(f"Error: {failure}", file=sys.stderr)
-    return REFUSED if failures else 0
+            raise UserError(f"{error} {_kept(folder)}") from error
+        print(_last_screen(folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8")), self.command))
 
 
-def _sentence(error: Exception) -> str:
-    """What Hydra could not compose: the wrong word and those that would do."""
-    from hydra.errors import MissingConfigException
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+def _kept(folder: Path) -> str:
+    """What a run that did not end as it should has left, and how to go on with it."""
+    from lungseg.training.state import finished_epochs
 
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option} is unknown: {nearest(option, error.options, '')}"
-    cause = error.__cause__
-    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
-        where, _, key = cause.full_key.rpartition(".")
-        return f"{cause.full_key} is unknown: {nearest(key, [str(known) for known in cause.parent_node or ()], where)}"
-    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))
+    epochs = finished_epochs(folder / "checkpoints" / "last.ckpt")
+    if epochs == 0:
+        return f"No epoch was finished; {from_here(folder)} can be removed."
+    counted = "1 epoch is" if epochs == 1 else f"{epochs} epochs are"
+    return f"{counted} kept in {from_here(folder / 'checkpoints')}; repeat the command with ckpt_path=last to go on."
 
 
-def _run(config: dict[str, Any], folder: Path, command: str) -> float | None:
-    """One run in as many processes as it asks for; gives ``val/iou``, which a sweeper maximises."""
-    from omegaconf import OmegaConf
-
-    from lungseg.training.launch import launch, rank_count
-
-    # Before anything is written: a refused run must not touch the records of the one that it would have gone on with.
-    job(config, command)
-    ranks = rank_count(config["trainer"])
-    if config["ckpt_path"] is not None:
-        _check_same(config, from_home(config["ckpt_path"]).parents[1] / "config.yaml")
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-    if ranks == 1:
-        metrics = _train(config, folder, command, rank=0, ranks=1)
-    else:
-        launch("lungseg.commands.train", folder, command, ranks)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return metrics.get("val/iou")
-
-
-def _check_same(config: Mapping[str, Any], earlier: Path) -> None:
-    """Refuses to go on with a run under other settings, which would be neither the one run nor the other."""
-    from omegaconf import OmegaConf
-
-    if not earlier.is_file():
-        return
-    was = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(earlier)))
-    for section in ("data", "model", "loss", "augmentation", "preprocess", "optimization", "seed"):
-        if config[section] != was.get(section):
-            changed = (
-                [key for key in config[section] if config[section][key] != was[section].get(key)]
-                if isinstance(config[section], dict) and isinstance(was.get(section), dict)
-                else []
-            )
-            name = f"{section}.{changed[0]}" if changed and changed[0] != "_target_" else section
-            raise UserError(f"ckpt_path goes on with a run whose {name} was another; repeat its settings, which {earlier} holds.")
-
-
-def _train(config: Mapping[str, Any], folder: Path, command: str, rank: int, ranks: int) -> dict[str, float]:
-    from rich.console import Console
-
-    from lungseg.log import messages
-    from lungseg.training.run import run
-
-    console = Console(soft_wrap=True)
-    first = rank == 0
-    with messages(console if first else None, folder / "log.txt" if first else None):
-        metrics = run(job(config, command), folder, console, rank, ranks)
-        if first:
-            console.print(_last_screen(folder, metrics, command), markup=False, highlight=False, soft_wrap=True)
-    return metrics
-
-
-def _last_screen(folder: Path, metrics: Mapping[str, float], command: str) -> str:
-    shown = _from_here(folder)
-    predict = "python predict.py" if command.startswith("python train.py") else "lungseg predict"
-    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if key in metrics)
+def _last_screen(folder: Path, metrics: Mapping[str, Any], command: str) -> str:
+    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if metrics.get(key) is not None)
     return (
         f"\nDone in {metrics['seconds'] / 60:.1f} min.  {scores}\n"
-        f"  best checkpoint  {shown / 'checkpoints' / 'best.ckpt'}  (epoch {metrics['epoch']:.0f})\n"
-        f"  overlays         {shown / 'overlays'}\n"
-        f"  curves           tensorboard --logdir {_shell(shown)}, or {shown / 'history.csv'}\n"
-        f"  predict with     {predict} ckpt={_shell(shown / 'checkpoints' / 'best.ckpt')} input=FILE_OR_FOLDER output=masks"
+        f"  best checkpoint  {from_here(folder / 'checkpoints' / 'best.ckpt')}  (epoch {metrics['epoch']:.0f})\n"
+        f"  overlays         {from_here(folder / 'overlays')}\n"
+        f"  curves           tensorboard --logdir {as_typed(folder)}, or {from_here(folder / 'history.csv')}\n"
+        f"  predict with     {predict_command(folder, command)}"
     )
 
 
@@ -200,36 +161,16 @@ def _program() -> str:
 
 
 def _resumed(argv: Sequence[str]) -> list[str]:
-    """``ckpt_path=last`` as the newest training state, going on in its own folder."""
+    """``ckpt_path=last`` as the training state of the newest run, going on in its own folder."""
     if "ckpt_path=last" not in argv:
         return list(argv)
     others = [override for override in argv if override != "ckpt_path=last"]
-    chosen = [override.partition("=")[2].strip("'\"") for override in others if override.startswith("hydra.run.dir=")]
-    if chosen:
-        state = from_home(chosen[-1]) / "checkpoints" / "last.ckpt"
-        if not state.is_file():
-            raise UserError(f"{state} is not there: nothing to go on from.")
-        return [*others, f"ckpt_path={state}"]
-    states = sorted(Path("outputs").glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not states:
-        raise UserError("ckpt_path=last finds no checkpoints/last.ckpt below outputs/: nothing to go on from.")
-    return [*others, f"ckpt_path={states[-1]}", f"hydra.run.dir={states[-1].parents[1]}"]
-
-
-def _in_hydras_order(argv: list[str]) -> list[str]:
-    """``--multirun`` first: Hydra's parser does not take it between overrides."""
-    sweep = [word for word in argv if word in ("-m", "--multirun")]
-    return [*sweep, *(word for word in argv if word not in sweep)]
-
-
-def _from_here(path: Path) -> Path:
-    """A path as a person would type it from the working folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _shell(path: Path) -> str:
-    return shlex.quote(str(path))
-
-
-if __name__ == "__main__":
-    sys.exit(run_rank(Path(sys.argv[1]), sys.argv[2]))
+    folder = newest_folder(others, "hydra.run.dir", "outputs", "config.yaml")
+    if folder is None:
+        raise UserError("ckpt_path=last finds no run, here or where hydra.run.dir says: nothing to go on from.")
+    words = [*others, f"hydra.run.dir={folder}"]
+    state = folder / "checkpoints" / "last.ckpt"
+    if state.is_file():
+        return [*words, f"ckpt_path={state}"]
+    print(f"{folder} was stopped before its training began; it begins now.")
+    return words

@@ -1,12 +1,19 @@
-"""Several ranks that train one model: started by torchrun, which reads one resolved config; Lightning's own launcher would compose
-the config again in every rank and let it differ (pytorch-lightning #11300, hydra #2070)."""
+"""Trainings in processes of their own: one, or several ranks that train one model.
 
+Ranks are started by torchrun and read one resolved config; Lightning's own launcher would compose it again in every rank and let it
+differ (pytorch-lightning #11300, hydra #2070).
+"""
+
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +25,17 @@ RANK_VARIABLES = (
     "RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "TORCHELASTIC_RUN_ID",
 )  # fmt: skip
+FAILURE = "LUNGSEG_FAILURE"  # names the file in which the first process that fails leaves what it has to say
+PATIENCE_S = 5.0  # how long the others may take to end after one has failed
+TIDY_S = 2.0  # how long a process may take to end once the one that launched it is gone
+
+
+class RunFailed(UserError):
+    """A training process that ended badly; ``code`` is its exit code, below 0 for a signal."""
+
+    def __init__(self, said: str, code: int) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 def rank_count(trainer: Mapping[str, Any]) -> int:
@@ -47,57 +65,106 @@ def rank_count(trainer: Mapping[str, Any]) -> int:
     return count
 
 
-def launch(module: str, folder: Path, typed: str, ranks: int) -> None:
-    """Runs ``python -m MODULE FOLDER TYPED`` in so many processes and waits; a signal to this process ends them all.
+def launch(module: str, folder: Path, arguments: Sequence[str], ranks: int) -> None:
+    """Runs ``python -m MODULE FOLDER ARGUMENTS`` in so many processes and waits; they end when this process does, however it ends.
 
     Raises:
-        UserError: a rank failed; what it said is on the screen already, or in the file ``failure.txt`` that it left.
+        RunFailed: one of them failed; the others were ended, and the sentence is what the first to fail has left.
     """
-    failure = folder / "failure.txt"
-    failure.unlink(missing_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     threads = max(1, torch.get_num_threads() // ranks)  # the cores that this process may use, unlike os.cpu_count
     environment.setdefault("OMP_NUM_THREADS", str(threads))
-    command = [sys.executable, "-m", "lungseg.training.launch", str(ranks), module, str(folder), typed]
-    process = subprocess.Popen(command, env=environment)
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate()) if in_main else None
-    try:
-        code = process.wait()
-    except BaseException:  # Ctrl-C: take the ranks along
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
-    if failure.is_file():
-        said = failure.read_text(encoding="utf-8")
-        failure.unlink()
-        raise UserError(said)
+    started = [module, str(folder), *arguments]
+    if ranks > 1:
+        started = ["lungseg.training.launch", str(ranks), *started]
+    with tempfile.TemporaryDirectory() as scratch:  # not in the run's folder, which may be what cannot be written
+        failure = Path(scratch) / "failure.json"
+        environment[FAILURE] = str(failure)
+        # Their standard input is a pipe that nobody writes to: see end_with_parent.
+        with subprocess.Popen([sys.executable, "-m", *started], env=environment, stdin=subprocess.PIPE) as process:
+            try:
+                code = _wait(process, failure)
+            finally:
+                _end(process)
+        left = json.loads(failure.read_text(encoding="utf-8")) if failure.is_file() else None
+    if left is not None:
+        print(left["traceback"], file=sys.stderr, end="")
+        raise RunFailed(left["said"], code)
     if code:
-        raise UserError(
-            f"training ended in one of {ranks} ranks (exit code {code}); its message is above, {folder} keeps what was done."
-        )
+        raise RunFailed(f"the training process {_ended(code)}.", code)
 
 
-def _agent(ranks: str, module: str, *arguments: str) -> int:
+def end_with_parent() -> None:
+    """Lets this process end as soon as the one that launched it has ended or let go of it, even if that was killed.
+
+    A training that outlived its command would go on writing into a folder that its user may take up again at any moment.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):  # no standard input at all
+            while os.read(0, 1):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)  # lets the main thread tidy up, if it listens at all
+        time.sleep(TIDY_S)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def leave_failure(said: str, traceback: str = "") -> None:
+    """Leaves what went wrong for the process that launched this one, unless another rank has failed before."""
+    with suppress(FileExistsError), Path(os.environ[FAILURE]).open("x", encoding="utf-8") as file:
+        json.dump({"said": said, "traceback": traceback}, file)
+
+
+def _wait(process: "subprocess.Popen[bytes]", failure: Path) -> int:
+    """The exit code; once a rank has failed the others, which may wait for it for ever, get little time."""
+    failed_at: float | None = None
+    while True:
+        try:
+            return process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            if failed_at is None and failure.is_file():
+                failed_at = time.monotonic()
+            if failed_at is not None and time.monotonic() - failed_at > PATIENCE_S:
+                return 1
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the process and all ranks below it by closing the pipe that they watch."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _agent(ranks: str, module: str, folder: str, *arguments: str) -> int:
     """The process between: torchrun's agent, without its report of what the ranks have said themselves."""
     import logging
 
-    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    end_with_parent()
+    logging.disable()
     try:
-        torchrun(parse_args(["--standalone", f"--nproc-per-node={ranks}", "-m", module, *arguments]))
-    except ChildFailedError:
+        torchrun(parse_args(["--standalone", f"--nproc-per-node={ranks}", "-m", module, folder, *arguments]))
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        killed = {rank: code for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}  # which torchrun sends itself
+        for rank, code in killed.items():
+            Path(os.environ[FAILURE]).unlink(missing_ok=True)  # of a rank that only missed this one
+            leave_failure(f"rank {rank} {_ended(code)}, and the other ranks with it.")
         return 1
-    except SignalException as stop:
-        return 128 + int(stop.sigval)
     return 0
+
+
+def _ended(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}, perhaps for lack of memory" if code < 0 else f"ended with exit code {code}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""Hydra's part of a command: composes the config and calls a task with it; what it refuses becomes a sentence."""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from lungseg.commands.exits import REFUSED
+from lungseg.config import config_folder, quoted
+from lungseg.errors import UserError
+from lungseg.signatures import nearest
+
+SWEEP_FLAGS = ("-m", "--multirun")
+LISTED_PATHS = ("data.root", "data.manifest", "init_ckpt")
+VALUED_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+SHOW_FLAGS = ("-c", "--cfg", "-i", "--info")  # which show something and run nothing
+
+
+def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> int:
+    """Calls the task with the config that the words compose, or with each of a sweep's; Hydra's own flags work as elsewhere.
+
+    A task keeps what it raises to itself: Hydra would print it as its own, and in a sweep go on.
+
+    Raises:
+        UserError: the config cannot be composed, or the run's folder not be made.
+    """
+    import hydra
+    from hydra.errors import HydraException
+
+    task.__module__ = "lungseg.train"  # names the job "train"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
+    typed, sys.argv = sys.argv, [sys.argv[0], *_in_hydras_order(words)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(sentence(error, words)) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"the settings cannot be composed: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be written ({error.strerror}); choose a folder with hydra.run.dir=..., in a sweep "
+            "hydra.sweep.dir=..."
+        ) from error
+    except SystemExit as stop:  # of its argument parser, which has said what was wrong
+        return REFUSED if stop.code else 0
+    finally:
+        sys.argv = typed
+    return 0
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A config as plain values, every interpolation resolved.
+
+    Raises:
+        UserError: an interpolation leads nowhere.
+    """
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _in_hydras_order(words: Sequence[str]) -> list[str]:
+    """Flags before overrides: Hydra's parser does not take them in between."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if flags[-1:] == ["--info=all"] and "=" not in word:
+            flags[-1] = f"--info={word}"
+        elif not word.startswith("-"):
+            overrides.append(word)
+        elif word in VALUED_FLAGS:
+            flags += [word, *itertools.islice(rest, 1)]
+        else:
+            flags.append("--info=all" if word in ("-i", "--info") else word)
+    listed = any(flag in SWEEP_FLAGS for flag in flags)
+    return [*flags, *(_listed(word) if listed else quoted(word) for word in overrides)]
+
+
+def _listed(word: str) -> str:
+    """An override of a sweep: there a comma between paths means one after the other, unless they are quoted."""
+    key, _, value = word.partition("=")
+    if key not in LISTED_PATHS or value[:1] in ("'", '"'):
+        return quoted(word)
+    return f"{key}={','.join(quoted(f'{key}={one}').partition('=')[2] for one in value.split(','))}"
+
+
+def sentence(error: Exception, words: Sequence[str]) -> str:
+    """What Hydra could not compose of these words: the wrong one and those that would do."""
+    from hydra.errors import MissingConfigException
+
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        place = "the command line: " if f"{group}={option}" in words else ""
+        return f"{place}{group}={option} is unknown: {nearest(option, error.options, '')}"
+    cause = error.__cause__
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+        where, _, key = cause.full_key.rpartition(".")
+        meant = nearest(key, [str(known) for known in cause.parent_node or ()], where)
+        return f"the command line: {cause.full_key} is unknown: {meant}"
+    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))

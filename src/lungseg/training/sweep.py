@@ -1,0 +1,100 @@
+"""How the jobs of a sweep ended, ranked by ``val/iou``."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        words: its values of what the sweep varies.
+        status: ``finished``, ``failed``, or ``not finished`` for one that was interrupted or never started.
+        exit_code: of its process, below 0 for a signal; None for one that did not get so far.
+        error: what it said, if it failed.
+    """
+
+    job: int
+    folder: Path
+    words: tuple[str, ...]
+    status: str
+    exit_code: int | None
+    error: str
+    val_iou: float | None
+    test_iou: float | None
+    seconds: float | None
+
+
+def outcome_of(folder: Path, job: int, words: Sequence[str]) -> Outcome:
+    """What a job has left in its folder."""
+    record, metrics = _read(folder / "job.json"), _read(folder / "metrics.json")
+    finished = record.get("status") == FINISHED
+    return Outcome(
+        job=job,
+        folder=folder,
+        words=tuple(words),
+        status=record.get("status", "not finished"),
+        exit_code=record.get("exit_code"),
+        error=record.get("error", ""),
+        val_iou=metrics.get("val/iou") if finished else None,
+        test_iou=metrics.get("test/iou") if finished else None,
+        seconds=metrics.get("seconds") if finished else record.get("seconds"),
+    )
+
+
+def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The best first; those without a score last, in their own order."""
+    return sorted(outcomes, key=lambda one: (math.inf if one.val_iou is None else -one.val_iou, one.job))
+
+
+def as_table(outcomes: Sequence[Outcome]) -> str:
+    """Columns of plain text, whole in a file as on a screen of any width."""
+    tested = any(one.test_iou is not None for one in outcomes)
+    head = ["job", "val/iou", *(["test/iou"] if tested else []), "seconds", "overrides"]
+    rows = [
+        [
+            str(one.job),
+            _number(one.val_iou, 4) if one.status == FINISHED else one.status,
+            *([_number(one.test_iou, 4)] if tested else []),
+            _number(one.seconds, 1),
+            " ".join(one.words),
+        ]
+        for one in outcomes
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)]
+    lines = []
+    for *cells, words in [head, *rows]:
+        lines.append("  ".join([*(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), words]).rstrip())
+    return "\n".join(lines)
+
+
+def as_csv(outcomes: Sequence[Outcome]) -> str:
+    """The same with a column for every setting that varies."""
+    names = list(dict.fromkeys(word.partition("=")[0] for one in outcomes for word in one.words))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("job", "status", "exit_code", "val/iou", "test/iou", "seconds", *names, "error"))
+    for one in outcomes:
+        values = dict(word.split("=", 1) for word in one.words)
+        scores = (_number(one.val_iou, 6), _number(one.test_iou, 6), _number(one.seconds, 1))
+        code = "" if one.exit_code is None else one.exit_code
+        table.writerow((one.job, one.status, code, *scores, *(values.get(name, "") for name in names), one.error))
+    return text.getvalue()
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
