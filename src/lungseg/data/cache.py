@@ -155,9 +155,10 @@ def build_cache(
             name = f"{case.name}#{z}" if len(stack) > 1 else case.name
             infos.append(SliceInfo(name, case.source, (image.shape[0], image.shape[1])))
             try:
-                images.append(preprocess.to_grid(image))
+                on_grid = preprocess.to_grid(image)
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
+            images.append(on_grid)
             targets.append(preprocess.target_to_grid(truth))
             if keep_truth:
                 truths.append(truth)
