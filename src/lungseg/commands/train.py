@@ -97,7 +97,9 @@ class _Single:
 
     def kept(self) -> str:
         """What an interruption leaves, and how to go on."""
-        return "Nothing had been started." if self.folder is None else _kept(self.folder)
+        if self.folder is None:
+            return "Nothing had been started."
+        return f"{_kept(self.folder)}; repeat the command with ckpt_path=last to go on."
 
     def _run(self, config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None:
         from omegaconf import OmegaConf
@@ -123,19 +125,18 @@ class _Single:
             else:
                 launch(RANK, folder, [self.command, FULL if tested else UNTESTED, ""], ranks)
         except UserError as error:
-            raise UserError(f"{error} {_kept(folder)}") from error
+            raise UserError(f"{error} {_kept(folder)}; ckpt_path=last goes on from there.") from error
         print(_last_screen(folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8")), self.command))
 
 
 def _kept(folder: Path) -> str:
-    """What a run that did not end as it should has left, and how to go on with it."""
+    """What a run that did not end as it should has left."""
     from lungseg.training.state import finished_epochs
 
     epochs = finished_epochs(folder / "checkpoints" / "last.ckpt")
     if epochs == 0:
-        return f"No epoch was finished; {from_here(folder)} can be removed."
-    counted = "1 epoch is" if epochs == 1 else f"{epochs} epochs are"
-    return f"{counted} kept in {from_here(folder / 'checkpoints')}; repeat the command with ckpt_path=last to go on."
+        return f"No epoch was finished in {from_here(folder)}"
+    return f"{'1 epoch is' if epochs == 1 else f'{epochs} epochs are'} kept in {from_here(folder / 'checkpoints')}"
 
 
 def _last_screen(folder: Path, metrics: Mapping[str, Any], command: str) -> str:
