@@ -22,22 +22,33 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     beside: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
-        beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from colleagues
-        yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path} cannot be written ({reason}); choose another folder or make room.") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+            os.close(handle)
+            beside = Path(name)
+            beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from colleagues
+            yield beside
+            with beside.open("r+b") as written:  # Windows flushes no file that is open for reading only
+                os.fsync(written.fileno())
+            beside.replace(path)
     finally:
         if beside is not None:
             with suppress(OSError):  # a disk that has become read-only; the error above says so
                 beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, remedy: str = "choose another folder or make room") -> Iterator[None]:
+    """Says in one sentence that a file cannot be written, and what to do about it.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); {remedy}.") from error
 
 
 def from_home(text: str | Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungseg.errors import UserError
+from lungseg.files import writing
 
 log = logging.getLogger("lungseg")
 
@@ -29,7 +29,7 @@ class _File(logging.FileHandler):
     """Messages with their time. A full disk is an error, where Python would print a traceback for every message."""
 
     def __init__(self, file: Path) -> None:
-        with _written(file):
+        with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             super().__init__(file, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -43,20 +43,12 @@ class _File(logging.FileHandler):
         self._failed = True
         error = sys.exc_info()[1]
         assert error is not None
-        with _written(Path(self.baseFilename)):
+        with writing(Path(self.baseFilename)):
             raise error
 
     def close(self) -> None:
         with suppress(OSError):  # what is still to be written has failed, and been said, before
             super().close()
-
-
-@contextmanager
-def _written(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}); choose another folder or make room.") from error
 
 
 @contextmanager

@@ -10,16 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from builders import ChestCase
 from lungseg import config
+from lungseg.data.augment import Augmentation
+from lungseg.data.datamodule import Loader, LungDataModule
+from lungseg.data.split import Split
 from lungseg.errors import UserError
+from lungseg.preprocess import Preprocess
+from lungseg.training.arguments import STRATEGIES, check_batches
+from lungseg.training.trainer import quiet_libraries
 
 FOLDER = config.config_folder()
 PROBABILITIES = ("half_turn", "flip_horizontal", "flip_vertical", "elastic", "window", "gamma", "clahe", "noise", "blur")
 WEIGHTS = ("dice_weight", "bce_weight", "focal_weight", "alpha", "beta", "gamma")
-BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches")
+BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 
 # Values of the right type, or nearly, that each setting refuses. A value of another kind altogether, and for a yes or no anything
 # but these two, are refused everywhere and stand in no table.
@@ -75,10 +83,10 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "optimization.ema_decay": (0, 1, -0.5, math.nan),
     "logger.names": (["paper"], "csv"),
     "trainer.accelerator": ("abacus", ""),
-    "trainer.strategy": ("nonsense", ""),
+    "trainer.strategy": ("nonsense", "", "ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "single_device"),
     "trainer.devices": (0, -2, [], "two"),
     "trainer.num_nodes": (0, 2),
-    "trainer.precision": ("half", "64-true", None),
+    "trainer.precision": ("half", "64-true", "16-mixed", None),
     "trainer.fast_dev_run": (-1, 0.5),
     "trainer.max_epochs": (-1, 1.5, None, True),
     "trainer.min_epochs": (-1, 4),
@@ -96,7 +104,9 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "trainer.deterministic": ("sometimes", 2),
     "trainer.benchmark": ("yes", 2),
     "trainer.profiler": ("stopwatch",),
-    "trainer.reload_dataloaders_every_n_epochs": (-1, 1.5),
+    "trainer.reload_dataloaders_every_n_epochs": (-1, 1.5, 1),
+    "trainer.overfit_batches": (-1, 1.5, math.nan, 1, 0.5),
+    "trainer.sync_batchnorm": (True, "yes", 2),
 }
 
 # Settings of which every value of their type is allowed, and why.
@@ -171,6 +181,60 @@ def test_a_setting_refuses_what_makes_no_sense(name: str, path: Path, default: d
         assert "\n" not in said
 
 
+@pytest.fixture(scope="module")
+def data() -> LungDataModule:
+    """Six batches for training, three for validation, three for test."""
+    parts = [tuple(ChestCase(f"{part}{i}") for i in range(count)) for part, count in (("train", 12), ("val", 5), ("test", 6))]
+    data = LungDataModule(Split(*parts), Preprocess(size=16), Augmentation(), Loader(batch_size=2), Path("unused"))
+    data.setup("fit")
+    data.setup("test")
+    return data
+
+
+def trainer(**arguments: Any) -> pl.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    with quiet_libraries():
+        return pl.Trainer(accelerator="cpu", max_epochs=1, **quiet, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"limit_train_batches": 0.1}, r"limit_train_batches=0\.1 must leave at least one batch out of 6: "),
+        ({"limit_val_batches": 0.3}, r"limit_val_batches=0\.3 must leave at least one batch out of 3: "),
+        ({"limit_test_batches": 0.01}, r"limit_test_batches=0\.01 must leave at least one batch out of 3: "),
+        ({"val_check_interval": 1000}, r"val_check_interval=1000 must be at most 6, the batches of an epoch; "),
+        ({"val_check_interval": 3, "limit_train_batches": 2}, r"val_check_interval=3 must be at most 2, "),
+    ],
+)
+def test_settings_that_leave_no_batch_are_refused(arguments: dict[str, Any], said: str, data: LungDataModule) -> None:
+    with pytest.raises(UserError, match=rf"^trainer\.{said}"):
+        check_batches(trainer(**arguments), data)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"limit_train_batches": 0.2, "limit_val_batches": 0.34, "limit_test_batches": 1},
+        {"limit_train_batches": 0, "limit_val_batches": 0.0, "limit_test_batches": 0},
+        {"val_check_interval": 6},
+        {"val_check_interval": "00:00:01:00"},
+        {"val_check_interval": 1000, "check_val_every_n_epoch": None},
+        {"val_check_interval": 1000, "limit_val_batches": 0},
+        {"val_check_interval": 1000, "limit_val_batches": 0.01, "fast_dev_run": True},
+    ],
+    ids=str,
+)
+def test_settings_that_leave_a_batch_are_taken(arguments: dict[str, Any], data: LungDataModule) -> None:
+    check_batches(trainer(**arguments), data)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_that_is_named_is_taken(strategy: str, default: dict[str, Any]) -> None:
+    config.job({**default, "trainer": {**default["trainer"], "strategy": strategy, "devices": 2}}, "")
+
+
 def test_the_tables_hold_settings_only() -> None:
-    assert {*REFUSED, *ANYTHING} == {name for name, _ in SETTINGS if name in REFUSED or name in ANYTHING}
+    assert {*REFUSED, *ANYTHING} <= {name for name, _ in SETTINGS}
     assert not set(REFUSED) & set(ANYTHING)

@@ -84,7 +84,6 @@ def test_a_disk_that_runs_full_is_said_and_nothing_is_lost(name: str, time: int,
         done = run_into(disk / "run", f"logger={logger}")
     assert_refused(done, str(disk / "run"), "No space left on device")
     assert not list(disk.rglob(".partial-*"))
-    print(done.err)
     (disk / "filler").unlink()
     train(disk / "run", *SHORT, f"logger={logger}", "ckpt_path=last")
     train(disk.parent / "whole", *SHORT, f"logger={logger}")
@@ -212,6 +211,16 @@ def test_exhausted_memory_is_said(tmp_path: Path) -> None:
 def test_a_fault_of_the_machine_is_said(error: Exception, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said), faults_said(tmp_path):
         raise error
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_cannot_go_on_stays_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, *SHORT, "logger=csv")
+    before = metrics_of(folder)
+    done = run_into(folder, "logger=csv", "ckpt_path=last", "trainer.fast_dev_run=true")  # of one epoch, where the state has two
+    assert_refused(done, "trainer cannot train with these settings", "current_epoch=2")
+    assert metrics_of(folder) == before
 
 
 def test_a_training_that_comes_apart_stops_and_keeps_the_best(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Journeys of sweeps: all checked first, each job on its own, none stops the others, ranked at the end."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import PHANTOMS, assert_refused, lungseg, metrics_of, table, train
-from processes import finished, none_left, running, wait_for
+from processes import finished, none_left, processes_of, running, wait_for
 
 from lungseg.training.sweep import Outcome, as_csv, as_table, ranked
 
@@ -32,7 +33,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["seed=0,1", "trainer.devices=1,none"], ["trainer.devices=none"]),
         (["seed=0,1", "hydra.sweep.subdir=same"], ["two jobs the same folder"]),
         (["seed=0,1", "ckpt_path=last"], ["sweep.resume=true"]),
+        (["seed=0,1", "ckpt_path=some.ckpt"], ["sweep.resume=true"]),
+        (["seed=0,1", "hydra.job.chdir=true"], ["hydra.job.chdir=true must be false"]),
         (["seed=0,1", "sweep.resume=true"], ["finds no sweep"]),
+        (["seed=0,1", "++sweep.resume=true", "hydra.sweep.dir=nowhere"], ["finds no sweep"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -73,6 +77,8 @@ def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path
 
     assert_refused(lungseg(*words), "holds a sweep already", "sweep.resume=true")
     assert_refused(lungseg(*words, "sweep.resume=true", "loss=bce"), "loss was another")
+    turned = [word.replace("nowhere.ckpt,null", "null,nowhere.ckpt") for word in words]  # other jobs under the same numbers
+    assert_refused(lungseg(*turned, "sweep.resume=true"), "init_ckpt was another")
 
 
 @pytest.mark.slow
@@ -88,6 +94,28 @@ def test_shuffled_choices_are_the_same_on_all_ranks(tmp_path: Path) -> None:
         assert first == second
         assert first["lr"] == float(row["optimization.lr"])
         assert first["ranks"] == 2
+
+
+@pytest.mark.slow
+def test_a_launcher_that_fails_leaves_a_table(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    words = [*PHANTOMS, "logger=csv", "seed=0,1", "trainer.max_epochs=10000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with running(tmp_path, "train", "--multirun", *words, "hydra.sweep.dir=all") as process:
+        wait_for(process, "epoch", times=4)
+        workers = [pid for pid in processes_of(tmp_path) if b"loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(max(workers), signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 2, err
+        assert "Error: the launcher failed" in err
+        assert "2 of 2 did not finish; sweep.resume=true" in err
+        assert "Traceback" not in err
+        assert "not finished" in out
+        assert none_left(tmp_path)
+
+
+def test_a_sweep_is_asked_for_by_its_flag(tmp_path: Path) -> None:
+    assert_refused(lungseg("train", *QUICK, "hydra.mode=MULTIRUN", "seed=0,1", "hydra.sweep.dir=all"), "--multirun, written out")
+    assert_refused(lungseg("train", *QUICK, "sweep.resume=true"), "goes with --multirun")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from processes import running, wait_for
 
 from builders import chest, write_slice
 from lungseg import checkpoint
+from lungseg.commands import folders
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,26 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     assert metrics_of(parted) == metrics_of(tmp_path / "whole")
 
 
+def test_the_newest_run_with_the_same_settings_is_gone_on_with(tmp_path: Path) -> None:
+    words = (*PHANTOMS, "logger=csv", "trainer.max_epochs=2")
+    train(tmp_path / "outputs" / "first", *words)
+    assert lungseg("train", *words, "init_ckpt=nowhere.ckpt", "hydra.run.dir=outputs/failed").code == 2
+    done = lungseg("train", *words, "ckpt_path=last")
+    assert "outputs/first/checkpoints/best.ckpt" in done.out
+    assert_refused(lungseg("train", *words, "ckpt_path=last", "seed=5"), "outputs/first", "seed was another")
+    again = lungseg("train", *words, "ckpt_path=last", "hydra.run.dir=outputs/failed")
+    assert_refused(again, "outputs/failed holds a run whose init_ckpt was another")
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "LOCK_WAIT_S", 0.1)
+    with folders.claimed(tmp_path / "run"):
+        assert_refused(lungseg("train", *PHANTOMS, "hydra.run.dir=run"), "run is in use by another training")
+        assert_refused(lungseg("train", "-m", *PHANTOMS, "seed=0,1", "hydra.sweep.dir=run"), "run is in use by another training")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not any((tmp_path / "run").iterdir())
+
+
 def test_a_run_can_start_from_the_weights_of_another(run: Run, tmp_path: Path) -> None:
     start = f"init_ckpt={run.folder / 'checkpoints' / 'best.ckpt'}"
     train(tmp_path / "started", *PHANTOMS, "trainer.max_epochs=0", start, "logger=csv")
@@ -191,6 +212,9 @@ def test_a_run_is_not_gone_on_with_under_other_settings(run: Run) -> None:
     state = f"ckpt_path={run.folder / 'checkpoints' / 'last.ckpt'}"
     words = (*PHANTOMS, state, f"hydra.run.dir={run.folder}", "trainer.max_epochs=3")
     assert_refused(lungseg("train", *words, "data.seed=1"), "data.seed was another")
+    assert_refused(lungseg("train", *words, "loader.batch_size=2"), "loader.batch_size was another")
+    assert_refused(lungseg("train", *words, "trainer.max_epochs=1"), "trainer.max_epochs=1 must be at least 2")
+    assert_refused(lungseg("train", *words[:-3], words[-2]), "holds a run already", "ckpt_path=last")
     assert_refused(lungseg("train", *words, "loss=bce"), "loss was another")
     assert_refused(lungseg("train", *words, "optimization.lr=1"), "optimization.lr was another")
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
@@ -218,6 +242,15 @@ def test_an_interruption_keeps_what_was_done_and_says_so(how: signal.Signals, tm
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["epoch"] >= 1
     checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+
+
+def test_the_best_checkpoint_holds_the_weights_that_were_scored(tmp_path: Path) -> None:
+    # Validated after one of two steps: the weights at the end of the epoch are others.
+    words = (*PHANTOMS, "data.train=12", "logger=csv")
+    train(tmp_path / "run", *words, "trainer.val_check_interval=0.5", "trainer.max_epochs=2", "optimization.lr=0.02")
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    train(tmp_path / "again", *PHANTOMS, "trainer.max_epochs=0", f"init_ckpt={best}", "data.test=0", "logger=csv")
+    assert metrics_of(tmp_path / "again")["val/iou"] == pytest.approx(checkpoint.load(best).metrics["val/iou"], abs=1e-6)
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
@@ -344,6 +377,8 @@ def test_ignored_values_must_be_named(dataset: Path, tmp_path: Path) -> None:
         (["init_ckpt=nowhere.ckpt"], ["nowhere.ckpt is no file"]),
         (["ckpt_path=last"], ["nothing to go on from"]),
         (["ckpt_path=last", "hydra.run.dir=empty"], ["nothing to go on from"]),
+        (["ckpt_path=nowhere.ckpt"], ["nowhere.ckpt is no file"]),
+        (["hydra.job.chdir=true"], ["hydra.job.chdir=true must be false"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -401,6 +436,10 @@ def test_data_that_cannot_be_used_are_refused_in_one_sentence(spoil, parts: list
     spoil(dataset)
     done = lungseg("train", *SMALL, "data=folder", f"data.root={dataset}", r"data.patient_regex=^p\d\d", "logger=csv")
     assert_refused(done, *parts)
+
+
+def test_a_path_may_look_like_an_interpolation() -> None:
+    assert_refused(lungseg("train", "data=folder", "data.root=x${"), "x${ is not a folder")
 
 
 def test_a_root_must_be_given() -> None:

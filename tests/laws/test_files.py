@@ -78,6 +78,24 @@ def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
     assert not left_over(tmp_path)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the flush itself would fail")
+def test_what_is_flushed_is_open_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows flushes nothing else."""
+    import fcntl
+
+    flushed = []
+    fsync = os.fsync
+
+    def watched(file: int) -> None:
+        flushed.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_text(tmp_path / "result.txt", "x")
+    assert flushed == [os.O_RDWR]
+    assert (tmp_path / "result.txt").read_text(encoding="utf-8") == "x"
+
+
 def test_text_is_utf_8(tmp_path: Path) -> None:
     write_text(tmp_path / "notes.txt", "Lungenflügel")
     assert (tmp_path / "notes.txt").read_bytes() == "Lungenflügel".encode()

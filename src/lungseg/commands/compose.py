@@ -33,8 +33,9 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> in
     from hydra.errors import HydraException
 
     task.__module__ = "lungseg.train"  # names the job "train"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
     typed, sys.argv = sys.argv, [sys.argv[0], *_in_hydras_order(words)]
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, for us to say in a sentence, instead of printing and ending the process
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -52,6 +53,9 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> in
         return REFUSED if stop.code else 0
     finally:
         sys.argv = typed
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
     return 0
 
 
@@ -65,6 +69,22 @@ def plain(config: DictConfig) -> dict[str, Any]:
         return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def sentence(error: Exception, words: Sequence[str]) -> str:
+    """What Hydra could not compose of these words: the wrong one and those that would do."""
+    from hydra.errors import MissingConfigException
+
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        place = "the command line: " if f"{group}={option}" in words else ""
+        return f"{place}{group}={option} is unknown: {nearest(option, error.options, '')}"
+    cause = error.__cause__
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+        where, _, key = cause.full_key.rpartition(".")
+        meant = nearest(key, [str(known) for known in cause.parent_node or ()], where)
+        return f"the command line: {cause.full_key} is unknown: {meant}"
+    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))
 
 
 def _in_hydras_order(words: Sequence[str]) -> list[str]:
@@ -91,19 +111,3 @@ def _listed(word: str) -> str:
     if key not in LISTED_PATHS or value[:1] in ("'", '"'):
         return quoted(word)
     return f"{key}={','.join(quoted(f'{key}={one}').partition('=')[2] for one in value.split(','))}"
-
-
-def sentence(error: Exception, words: Sequence[str]) -> str:
-    """What Hydra could not compose of these words: the wrong one and those that would do."""
-    from hydra.errors import MissingConfigException
-
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        place = "the command line: " if f"{group}={option}" in words else ""
-        return f"{place}{group}={option} is unknown: {nearest(option, error.options, '')}"
-    cause = error.__cause__
-    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
-        where, _, key = cause.full_key.rpartition(".")
-        meant = nearest(key, [str(known) for known in cause.parent_node or ()], where)
-        return f"the command line: {cause.full_key} is unknown: {meant}"
-    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))

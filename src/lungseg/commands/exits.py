@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from lungseg.errors import UserError
 
-PARTLY, REFUSED, INTERRUPTED, STOPPED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+PARTLY, REFUSED, INTERRUPTED, STOPPED = 1, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class Stopped(BaseException):
@@ -22,7 +22,7 @@ def exit_code(work: Callable[[], int], interrupted: Callable[[], str]) -> int:
             return work()
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
-            return REFUSED
+            return error.exit_code
         except KeyboardInterrupt:
             print(f"Interrupted. {interrupted()}", file=sys.stderr)
             return INTERRUPTED

@@ -1,46 +1,85 @@
-"""Folders of runs and sweeps: which is meant, whether it may be gone on with, and how to speak of it."""
+"""Folders of runs and sweeps: whose they are, whether they may be gone on with, and how to speak of them."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
+from filelock import FileLock, Timeout
+
 from lungseg.errors import UserError
-from lungseg.files import from_home
+from lungseg.files import write_text
 
-# Sections that must be the same when a run is gone on with; the others, the Trainer's length among them, may change.
-RESUMED_SECTIONS = ("data", "model", "loss", "augmentation", "preprocess", "optimization", "seed")
-
-
-def newest_folder(words: Sequence[str], key: str, below: str, sign: str) -> Path | None:
-    """The folder that ``key=`` names if it holds the file ``sign``, else the one below ``below`` with the newest such file."""
-    chosen = [word.partition("=")[2].strip("'\"") for word in words if word.startswith(f"{key}=")]
-    signs = [from_home(chosen[-1]) / sign] if chosen else sorted(Path(below).glob(f"**/{sign}"), key=_age)
-    found = [path for path in signs if path.is_file()]
-    return found[-1].parent if found else None
+CONFIG, LOCK = "config.yaml", ".lock"
+# A process that was killed may leave loader processes behind, which keep its lock until they notice.
+LOCK_WAIT_S = 10.0
 
 
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """A folder for this process alone: two that write into one would spoil what both have learnt. Ends with the process.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_WAIT_S)
+    except Timeout as error:
+        raise UserError(
+            f"{from_here(folder)} is in use by another training: wait for its end, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{from_here(folder)} cannot be written ({error.strerror}); choose another folder.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a disk that has gone away
+            if [path.name for path in folder.iterdir()] == [LOCK]:  # what was to be done here was refused
+                (folder / LOCK).unlink()
+        lock.release()
 
 
-def check_same(config: Mapping[str, Any], earlier: Path, sections: Sequence[str]) -> None:
-    """Refuses to go on with a run under other settings, which would be neither the one run nor the other."""
-    from omegaconf import OmegaConf
+def newest(below: str, sign: str) -> list[Path]:
+    """Folders that hold a file of this name, the newest first."""
+    return [path.parent for path in sorted(Path(below).glob(f"**/{sign}"), key=lambda path: path.stat().st_mtime, reverse=True)]
 
-    if not earlier.is_file():
-        return
-    was = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(earlier)))
-    for section in sections:
-        if config[section] != was.get(section):
-            changed = (
-                [key for key in config[section] if config[section][key] != was[section].get(key)]
-                if isinstance(config[section], dict) and isinstance(was.get(section), dict)
-                else []
-            )
-            name = f"{section}.{changed[0]}" if changed and changed[0] != "_target_" else section
-            raise UserError(f"{earlier.parent} holds a run whose {name} was another; repeat its settings, which {earlier} holds.")
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Keeps a resolved config; by PyYAML, to which ``${`` in a path is nothing special."""
+    write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved config of a run."""
+    return cast(dict[str, Any], yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+
+
+def difference(config: Mapping[str, Any], folder: Path, settings: Iterable[str]) -> str | None:
+    """The first of these settings that a run in a folder has otherwise; None if there is none, or no run.
+
+    Args:
+        settings: sections, or single settings by their dotted name.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    was = read_config(folder)
+    for name in settings:
+        ours, theirs = _value(config, name), _value(was, name)
+        if ours != theirs:
+            if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("_target_") == theirs.get("_target_"):
+                name += "." + next(key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key))
+            return name
+    return None
+
+
+def other_settings(folder: Path, name: str) -> UserError:
+    """Going on with a run under other settings would give neither the one run nor the other."""
+    place = from_here(folder)
+    return UserError(f"{place} holds a run whose {name} was another; repeat its settings, which {place / CONFIG} holds.")
 
 
 def predict_command(folder: Path, command: str) -> str:
@@ -67,3 +106,10 @@ def remove_empty(folder: Path) -> None:
             if above == Path.cwd() or not above.is_relative_to(Path.cwd()):
                 return
             above.rmdir()
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    value: Any = config
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

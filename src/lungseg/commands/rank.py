@@ -5,9 +5,10 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lungseg.commands.exits import PARTLY, REFUSED, STOPPED, Stopped, stoppable
+from lungseg.commands.folders import read_config
 from lungseg.config import job
 from lungseg.errors import UserError
 
@@ -48,8 +49,6 @@ def run_rank(folder: Path, command: str, part: str, state: str) -> int:
         part: FULL, UNTESTED or TEST_ONLY.
         state: a last.ckpt to go on from, instead of what the config says; empty for none.
     """
-    from omegaconf import OmegaConf
-
     from lungseg.training.launch import end_with_parent, leave_failure
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one process that a user started answers it
@@ -57,7 +56,7 @@ def run_rank(folder: Path, command: str, part: str, state: str) -> int:
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     try:
         with stoppable():
-            config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+            config = read_config(folder)
             config["ckpt_path"] = state or config["ckpt_path"]
             if part == TEST_ONLY:
                 test_here(config, folder, command)

@@ -1,8 +1,7 @@
 """Every slice decoded once: on the network's grid, and for scoring on its own grid."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 
 from lungseg.data.split import Case
 from lungseg.errors import UserError
+from lungseg.files import writing
 from lungseg.preprocess import Preprocess
 
 WHERES = ("memory", "disk")
+ROOM = "use loader.cache=memory or make room"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Block:
         self._parts: list[NDArray[Any]] = []
         self._whole: NDArray[Any] | None = None
         if file is not None:
-            with _room_on_disk(file):
+            with writing(file, ROOM):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(b"")
 
@@ -85,7 +86,7 @@ class Block:
         if self.file is None:
             self._parts.append(part.astype(self.dtype, copy=False).ravel())
             return
-        with _room_on_disk(self.file), self.file.open("ab") as stream:
+        with writing(self.file, ROOM), self.file.open("ab") as stream:
             stream.write(np.ascontiguousarray(part, self.dtype).data)
 
     def array(self) -> NDArray[Any]:
@@ -105,14 +106,6 @@ class Block:
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memmap would be a copy of the whole file; a forked worker shares memory without pickling.
         return {**self.__dict__, "_whole": None} if self.file is not None else {**self.__dict__, "_whole": self.array()}
-
-
-@contextmanager
-def _room_on_disk(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}); use loader.cache=memory or make room.") from error
 
 
 def _size(file: Path) -> int:

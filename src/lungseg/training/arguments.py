@@ -1,4 +1,4 @@
-"""Which arguments of ``pl.Trainer`` a run can have."""
+"""Which arguments of ``pl.Trainer`` a run can have, by themselves and with its data."""
 
 import math
 import warnings
@@ -10,12 +10,18 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from lungseg.data.datamodule import LungDataModule
 from lungseg.errors import UserError
 from lungseg.signatures import check, shown
+from lungseg.training.cost import trainer_steps
 from lungseg.training.launch import rank_count
 from lungseg.training.trainer import quiet_libraries
 
 PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
+# Of Lightning's, those that ranks started by torchrun can carry: ddp_spawn, ddp_fork and ddp_notebook start processes themselves,
+# fsdp and deepspeed scatter the weights and keep them in a form of their own, single_device is the CPU even beside a GPU, and the
+# rest needs a TPU.
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 
 # What a run gives the Trainer itself.
 OWN = (
@@ -54,11 +60,16 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
     epochs, precision = trainer.get("max_epochs"), trainer.get("precision", "auto")
     if str(precision) not in PRECISIONS:
         raise UserError(f"trainer.precision={shown(precision)} must be one of {', '.join(PRECISIONS)}.")
+    if precision == "16-mixed" and _on_cpu(trainer):  # which Lightning would make bf16-mixed
+        known = ", ".join(name for name in PRECISIONS if name != precision)
+        raise UserError(f"trainer.precision={precision} must be one of {known} on the CPU, which has no such arithmetic.")
     check(pl.Trainer, {key: value for key, value in trainer.items() if key not in ("max_epochs", "precision")}, "trainer", OWN)
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise UserError(
             f"trainer.max_epochs={shown(epochs)} must be a whole number, 0 or more; to stop by the clock, add trainer.max_time."
         )
+    if trainer.get("strategy", "auto") not in STRATEGIES:
+        raise UserError(f"trainer.strategy={trainer['strategy']} must be one of {', '.join(STRATEGIES)}.")
     for key, lowest in LOWEST.items():
         value = trainer.get(key)
         if value is not None and not lowest <= value < math.inf:
@@ -73,10 +84,58 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
         raise UserError(f"trainer.num_nodes={trainer['num_nodes']} must be 1: one machine, with trainer.devices=N.")
     if trainer.get("barebones"):
         raise UserError("trainer.barebones=true must be false: it leaves out the checkpoints that a run is made for.")
+    if trainer.get("overfit_batches"):  # Lightning would take the order of slices, and their shares among ranks, into its own hands
+        raise UserError(
+            f"trainer.overfit_batches={trainer['overfit_batches']} must be 0; for a few batches, take trainer.limit_train_batches."
+        )
+    if trainer.get("reload_dataloaders_every_n_epochs"):
+        every = trainer["reload_dataloaders_every_n_epochs"]
+        raise UserError(f"trainer.reload_dataloaders_every_n_epochs={every} must be 0: all slices are read once, at the start.")
+    if trainer.get("sync_batchnorm") and _on_cpu(trainer):
+        raise UserError("trainer.sync_batchnorm=true must be false on the CPU: torch has it for GPUs only.")
     if trainer.get("accelerator") in ("gpu", "cuda") and torch.cuda.device_count() == 0:
         raise UserError(f"trainer.accelerator={trainer['accelerator']} must be cpu or auto here: there is no GPU.")
     rank_count(trainer)
     _check_with_lightning(trainer)
+
+
+def check_batches(trainer: pl.Trainer, data: LungDataModule) -> None:
+    """Refuses what Lightning would, but only once it has asked for the loaders; of the Test set after the whole training.
+
+    Args:
+        data: as far as its slices have been read.
+
+    Raises:
+        UserError: a share is less than one batch, or an epoch ends before its first validation.
+    """
+    loaders = {
+        "train": (data.train, data.train_dataloader),
+        "val": (data.val, data.val_dataloader),
+        "test": (data.test, data.test_dataloader),
+    }
+    steps = {}
+    for part, (cache, loader) in loaders.items():
+        if cache is None:
+            continue
+        limit, count = getattr(trainer, f"limit_{part}_batches"), len(loader())
+        steps[part] = trainer_steps(count, limit)
+        if limit and not steps[part]:
+            raise UserError(
+                f"trainer.limit_{part}_batches={limit} must leave at least one batch out of {count}: "
+                "give a larger share, or a number of batches."
+            )
+    every = getattr(trainer, "val_check_interval", None)  # which a time leaves unset
+    checked = steps.get("train") and steps.get("val") and trainer.check_val_every_n_epoch is not None
+    if checked and isinstance(every, int) and every > steps["train"]:
+        raise UserError(
+            f"trainer.val_check_interval={every} must be at most {steps['train']}, the batches of an epoch; "
+            "to validate less often than that, set trainer.check_val_every_n_epoch."
+        )
+
+
+def _on_cpu(trainer: Mapping[str, Any]) -> bool:
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return trainer.get("accelerator", "auto") in (("cpu",) if gpu else ("cpu", "auto"))
 
 
 def _check_with_lightning(trainer: Mapping[str, Any]) -> None:

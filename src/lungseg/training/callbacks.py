@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lungseg import checkpoint
 from lungseg.data.cache import SliceCache
@@ -40,16 +41,12 @@ class Best(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path, self.score, self.epoch = path, -math.inf, 0
-        self._validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validated = True
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationModule)
-        if not self._validated:  # trainer.check_val_every_n_epoch may be above 1
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        self._validated = False
+        # At once, not at the end of the epoch: by then the weights may be others than those that were scored.
         metrics = _plain(trainer.callback_metrics)
         score = metrics.get("val/iou", math.nan)
         score = -1.0 if math.isnan(score) else score  # no lung in any validation mask: then the first epoch stays the best
@@ -90,14 +87,7 @@ class History(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = True
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         self._images += len(batch.ids) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

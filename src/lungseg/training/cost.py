@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lungseg.data.datamodule import LungDataModule
 from lungseg.data.dataset import Batch
@@ -66,7 +66,7 @@ def say_cost(module: SegmentationModule, data: LungDataModule, trainer: pl.Train
 
 def measure_cost(module: SegmentationModule, data: LungDataModule, trainer: pl.Trainer) -> Cost:
     """Times and weighs two steps of a copy of the network, which leave module, data and random draws as they were."""
-    device, batch, weights = trainer.strategy.root_device, _batch_size(data), 4 * _parameters(module)
+    device, batch, weights = trainer.strategy.root_device, _batch_size(data), 4 * parameter_count(module.net)
     seconds, activations = _trial(module, min(2, batch), str(trainer.precision), device)
     if data.loader.workers(data.ranks) == 0:
         seconds += _seconds_per_sample(data)
@@ -89,7 +89,7 @@ def describe_cost(cost: Cost, module: SegmentationModule, data: LungDataModule, 
     steps = trainer_steps(len(data.train_dataloader()), trainer.limit_train_batches)
     checks = trainer_steps(len(data.val_dataloader()), trainer.limit_val_batches) / (trainer.check_val_every_n_epoch or 1)
     seconds = (steps + VALIDATION * checks) * cost.step_seconds
-    name, parameters = module.net_config["class"], f"{_parameters(module) / 1e6:.2f} M parameters"
+    name, parameters = module.net_config["class"], f"{parameter_count(module.net) / 1e6:.2f} M parameters"
     return (
         f"{name} with {parameters} on {_counted(ranks, f'{cost.device.upper()} rank')} ({trainer.precision}); "
         f"{listed} slice{'' if counts[-1][1] == 1 else 's'}.\n"
@@ -126,6 +126,10 @@ def trainer_steps(batches: int, limit: int | float | None) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def parameter_count(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def _seconds_per_sample(data: LungDataModule) -> float:
@@ -192,10 +196,6 @@ def _batch_size(data: LungDataModule) -> int:
     """Slices a step on each rank; fewer than were asked for where there are no more."""
     assert data.train is not None
     return min(data.loader.batch_size, -(-len(data.train) // data.ranks))
-
-
-def _parameters(module: SegmentationModule) -> int:
-    return sum(parameter.numel() for parameter in module.net.parameters())
 
 
 def _counted(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ class Job:
     Attributes:
         trainer: arguments of ``pl.Trainer``; ``precision`` may be ``auto``.
         logger: which of LOGGERS write curves.
-        early_stopping: epochs without a better ``val/iou`` after which training ends; None trains to the end.
+        early_stopping: validations, one an epoch, without a better ``val/iou`` after which training ends; None trains to the end.
         init_ckpt: weights to start from; ckpt_path: a training state to go on from.
         test: when the Test set is opened; ``best`` is a sweep's best job, and a single run.
         config: the resolved config as plain values, kept with the run.

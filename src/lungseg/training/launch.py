@@ -36,6 +36,7 @@ class RunFailed(UserError):
     def __init__(self, said: str, code: int) -> None:
         super().__init__(said)
         self.code = code
+        self.exit_code = code if code == UserError.exit_code else 1
 
 
 def rank_count(trainer: Mapping[str, Any]) -> int:

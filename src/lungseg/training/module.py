@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics import MeanMetric
@@ -125,6 +126,8 @@ class SegmentationModule(pl.LightningModule):
             self.ema.update_parameters(self.net)
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._check_finite()  # before these weights can become the best
         if self.trainer.world_size > 1:
             for tensor in self.deployed.state_dict().values():  # batch statistics differ by rank; the saved ones are rank 0's
                 torch.distributed.broadcast(tensor, src=0)

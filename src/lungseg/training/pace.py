@@ -45,14 +45,7 @@ class TimeLeft(Callback):
         self._began, self._first_step = math.nan, 0  # from the end of the first step, which also warms up
         self._said = not trainer.is_global_zero
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._said:
             return
         if math.isnan(self._began):

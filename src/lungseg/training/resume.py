@@ -22,10 +22,14 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
 
 
 class Last(Checkpoint):
-    """Writes ``last.ckpt`` before the first step and after every epoch, after the callbacks whose state it holds."""
+    """Writes ``last.ckpt`` before the first step and after every epoch, after the callbacks whose state it holds.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        finished: a file that says that a run is finished; one that goes on is no longer.
+    """
+
+    def __init__(self, path: Path, finished: Path) -> None:
+        self.path, self.finished = path, finished
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Saved as the last thing of an epoch, which Lightning counts as complete only after that.
@@ -35,6 +39,8 @@ class Last(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # With trainer.max_steps Lightning always takes the state for that of an unfinished epoch, and makes one without steps.
         trainer.fit_loop.epoch_loop.restarting = False
+        if trainer.is_global_zero:
+            self.finished.unlink(missing_ok=True)
         if trainer.ckpt_path is None or Path(trainer.ckpt_path).resolve() != self.path.resolve():
             self._save(trainer)
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.progress import Progress
-from torch import nn
 
 from lungseg import checkpoint
 from lungseg.data.datamodule import LungDataModule
 from lungseg.errors import UserError
 from lungseg.files import remove_partials, write_text
+from lungseg.training.arguments import check_batches
 from lungseg.training.callbacks import Best, History
-from lungseg.training.cost import say_cost
+from lungseg.training.cost import parameter_count, say_cost
 from lungseg.training.faults import faults_said
 from lungseg.training.job import Job
 from lungseg.training.module import SegmentationModule
@@ -87,6 +88,7 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
         with faults_said(folder), quiet_libraries(), interruptible():
             alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
             trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
+            check_batches(trainer, data)
             _best_scores(module, folder / "checkpoints" / "best.ckpt")
             metrics |= _score(trainer, module, data, folder)
             _keep_metrics(metrics, trainer, folder)
@@ -102,11 +104,14 @@ def _fitted_and_scored(
     first = data.rank == 0
     best, history = Best(folder / "checkpoints" / "best.ckpt"), History(folder / "history.csv")
     trainer = make_trainer(job, folder, [best, history], console if first else None, data.ranks, tested=data.test is not None)
+    check_batches(trainer, data)
     if first:
-        (folder / "metrics.json").unlink(missing_ok=True)  # of a run that goes on: the file says that a run is finished
         say_cost(module, data, trainer)
         keep_record(job.command, data, trainer, folder, seconds=None)
-    trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(job.ckpt_path) if job.ckpt_path else None)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer cannot train with these settings: {' '.join(str(error).split())}") from error
     if best.epoch < 1:  # nothing was validated, so that there is nothing better than the end
         best.epoch = trainer.current_epoch
         if first:
@@ -115,7 +120,7 @@ def _fitted_and_scored(
     metrics = {
         "epoch": float(best.epoch),
         "epochs": float(trainer.current_epoch),
-        "parameters": float(_count(module.net)),
+        "parameters": float(parameter_count(module.net)),
     }
     metrics |= _best_scores(module, best.path)
     metrics |= _score(trainer, module, data, folder)
@@ -187,7 +192,3 @@ def _reading(console: Console | None, total: int) -> Iterator[Any]:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("reading images", total=total)
         yield lambda: progress.advance(task)
-
-
-def _count(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+STATE = "checkpoints/last.ckpt"  # in a run's folder
+
 
 def finished_epochs(path: Path) -> int:
     """How many epochs a training state has behind it; 0 where there is none, or none that can be read."""

@@ -32,7 +32,13 @@ def make_trainer(job: Job, folder: Path, kept: list[Callback], console: Console 
     arguments["precision"] = precision_for(arguments)
     if ranks > 1 and arguments.get("strategy") in (None, "auto"):
         arguments["strategy"] = "ddp"
-    callbacks = [*kept, Last(folder / "checkpoints" / "last.ckpt"), Pictures(), EpochDraws(job.seed), TimeLeft()]
+    callbacks = [
+        *kept,
+        Last(folder / "checkpoints" / "last.ckpt", folder / "metrics.json"),
+        Pictures(),
+        EpochDraws(job.seed),
+        TimeLeft(),
+    ]
     if job.early_stopping is not None:
         callbacks.append(Patience(job.early_stopping))
     if ranks > 1:
@@ -62,10 +68,8 @@ def _loggers(job: Job, folder: Path, tested: bool) -> list[Logger]:
             board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
             board.log_hyperparams(dict(job.config), metrics={"hp/val/iou": 0.0, **({"hp/test/iou": 0.0} if tested else {})})
             made.append(board)
-        elif name == "csv":
-            made.append(CSVLogger(folder, name="csv"))
         else:
-            raise UserError(f"logger={name} is unknown: use {', '.join(LOGGERS)}.")
+            made.append(CSVLogger(folder, name="csv"))
     return made
 
 
