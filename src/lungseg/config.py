@@ -138,6 +138,9 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         if name not in LOGGERS:
             raise UserError(f"logger.names={shown(list(curves.names))} must be some of {', '.join(LOGGERS)}.")
     call(Sweep, config["sweep"], "sweep")
+    start = _path(config["init_ckpt"])
+    if start is not None and not start.is_file():
+        raise UserError(f"init_ckpt={start} is no file: give the best.ckpt of a run.")
     described = Job(
         source=build(config["data"], "data", Source),
         net=net,
@@ -150,7 +153,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
         logger=tuple(curves.names),
         seed=config["seed"],
         early_stopping=config["early_stopping"],
-        init_ckpt=_path(config["init_ckpt"]),
+        init_ckpt=start,
         ckpt_path=_path(config["ckpt_path"]),
         test=config["test"],
         config=config,

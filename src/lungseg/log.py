@@ -16,13 +16,14 @@ log = logging.getLogger("lungseg")
 class _Screen(logging.Handler):
     """Messages as plain lines; warnings marked. Goes through rich, so that a progress bar stays below them."""
 
-    def __init__(self, console: Console, level: int) -> None:
+    def __init__(self, console: Console, level: int, prefix: str) -> None:
         super().__init__(level)
-        self.console = console
+        self.console, self.prefix = console, prefix
 
     def emit(self, record: logging.LogRecord) -> None:
         mark, style = {logging.WARNING: ("Warning: ", "yellow"), logging.ERROR: ("Error: ", "red")}.get(record.levelno, ("", None))
-        self.console.print(mark + record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True)
+        said = "\n".join(self.prefix + line for line in (mark + record.getMessage()).splitlines())
+        self.console.print(said, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class _File(logging.FileHandler):
@@ -52,18 +53,19 @@ class _File(logging.FileHandler):
 
 
 @contextmanager
-def messages(console: Console | None, file: Path | None = None, level: int = logging.INFO) -> Iterator[None]:
+def messages(console: Console | None, file: Path | None = None, level: int = logging.INFO, prefix: str = "") -> Iterator[None]:
     """Sends the messages of this package to the screen and to a file while the context lasts.
 
     Args:
         console: None on ranks that stay silent.
         level: the lowest level that reaches the screen; the file gets all from INFO.
+        prefix: before each line on the screen.
 
     Raises:
         UserError: the file cannot be written to, now or at a later message.
     """
     # Without any handler Python would print warnings by itself.
-    handlers: list[logging.Handler] = [logging.NullHandler() if console is None else _Screen(console, level)]
+    handlers: list[logging.Handler] = [logging.NullHandler() if console is None else _Screen(console, level, prefix)]
     if file is not None:
         handlers.append(_File(file))
     before = (log.level, log.propagate)

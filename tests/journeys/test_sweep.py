@@ -47,7 +47,8 @@ def test_a_sweep_with_one_bad_job_starts_none(words: list[str], parts: list[str]
 
 @pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path) -> None:
-    words = ["train", *QUICK, "init_ckpt=nowhere.ckpt,null", "seed=0,1", "--multirun", "hydra.sweep.dir=all"]
+    (tmp_path / "weights.ckpt").write_bytes(b"nothing that can be read")
+    words = ["train", *QUICK, "init_ckpt=weights.ckpt,null", "seed=0,1", "--multirun", "hydra.sweep.dir=all"]
     done = finished(tmp_path, *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -55,7 +56,7 @@ def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path
     assert [row["status"] for row in rows] == ["finished", "finished", "failed", "failed"]
     assert [row["exit_code"] for row in rows] == ["0", "0", "2", "2"]
     assert float(rows[0]["val/iou"]) >= float(rows[1]["val/iou"])
-    assert "Error: job 1 (init_ckpt='nowhere.ckpt' seed=1) failed: nowhere.ckpt is no file" in done.stderr
+    assert "Error: job 1 (init_ckpt='weights.ckpt' seed=1) failed: weights.ckpt is refused" in done.stderr
     assert "2 of 4 did not finish" in done.stderr
     # The Test set was opened for the best alone.
     folders = {row["job"]: tmp_path / "all" / row["job"] for row in rows}
@@ -67,17 +68,19 @@ def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path
     assert not (other / "test_images.csv").exists()
     assert "test" not in read(other / "run.json")["data_hash"]
 
-    before = (other / "metrics.json").stat().st_mtime_ns
-    (tmp_path / "nowhere.ckpt").write_bytes((best / "checkpoints" / "best.ckpt").read_bytes())
-    again = finished(tmp_path, *words, "sweep.resume=true")
+    before = (other / "history.csv").stat().st_mtime_ns
+    (tmp_path / "weights.ckpt").write_bytes((best / "checkpoints" / "best.ckpt").read_bytes())
+    again = finished(tmp_path, *words, "sweep.resume=true", "test=always")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("is finished already") == 2
-    assert (other / "metrics.json").stat().st_mtime_ns == before
-    assert {row["status"] for row in table(tmp_path / "all" / "sweep.csv")} == {"finished"}
+    assert (other / "history.csv").stat().st_mtime_ns == before
+    rows = table(tmp_path / "all" / "sweep.csv")
+    assert {row["status"] for row in rows} == {"finished"}
+    assert all(row["test/iou"] for row in rows)
 
     assert_refused(lungseg(*words), "holds a sweep already", "sweep.resume=true")
     assert_refused(lungseg(*words, "sweep.resume=true", "loss=bce"), "loss was another")
-    turned = [word.replace("nowhere.ckpt,null", "null,nowhere.ckpt") for word in words]  # other jobs under the same numbers
+    turned = [word.replace("weights.ckpt,null", "null,weights.ckpt") for word in words]  # other jobs under the same numbers
     assert_refused(lungseg(*turned, "sweep.resume=true"), "init_ckpt was another")
 
 
@@ -101,7 +104,7 @@ def test_a_launcher_that_fails_leaves_a_table(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
     words = [*PHANTOMS, "logger=csv", "seed=0,1", "trainer.max_epochs=10000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     with running(tmp_path, "train", "--multirun", *words, "hydra.sweep.dir=all") as process:
-        wait_for(process, "epoch", times=4)
+        wait_for(process, "job 1: epoch", times=2)
         workers = [pid for pid in processes_of(tmp_path) if b"loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(max(workers), signal.SIGKILL)
         out, err = process.communicate(timeout=60)
@@ -110,6 +113,10 @@ def test_a_launcher_that_fails_leaves_a_table(tmp_path: Path) -> None:
         assert "2 of 2 did not finish; sweep.resume=true" in err
         assert "Traceback" not in err
         assert "not finished" in out
+        assert none_left(tmp_path)
+    with running(tmp_path, "train", "--multirun", *words, "hydra.sweep.dir=killed") as process:
+        wait_for(process, "job 0: epoch", times=2)
+        process.send_signal(signal.SIGKILL)
         assert none_left(tmp_path)
 
 
@@ -137,8 +144,9 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(launcher: str, tmp_path: P
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
     words = ["train", "--multirun", *PHANTOMS, "logger=csv", "seed=0,1", "trainer.max_epochs=20", f"hydra/launcher={launcher}"]
+    words += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     with running(tmp_path, *words) as process:
-        wait_for(process, "epoch", times=25 if launcher == "basic" else 5)
+        wait_for(process, *(("epoch", 25) if launcher == "basic" else ("job 0: epoch", 3)))
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 143, err

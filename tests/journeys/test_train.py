@@ -183,12 +183,15 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
 def test_the_newest_run_with_the_same_settings_is_gone_on_with(tmp_path: Path) -> None:
     words = (*PHANTOMS, "logger=csv", "trainer.max_epochs=2")
     train(tmp_path / "outputs" / "first", *words)
-    assert lungseg("train", *words, "init_ckpt=nowhere.ckpt", "hydra.run.dir=outputs/failed").code == 2
+    # One that was killed before its training began, and asked for something else.
+    kept = (tmp_path / "outputs" / "first" / "config.yaml").read_text()
+    (tmp_path / "outputs" / "killed").mkdir()
+    (tmp_path / "outputs" / "killed" / "config.yaml").write_text(kept.replace("seed: 0", "seed: 7"))
     done = lungseg("train", *words, "ckpt_path=last")
     assert "outputs/first/checkpoints/best.ckpt" in done.out
     assert_refused(lungseg("train", *words, "ckpt_path=last", "seed=5"), "outputs/first", "seed was another")
-    again = lungseg("train", *words, "ckpt_path=last", "hydra.run.dir=outputs/failed")
-    assert_refused(again, "outputs/failed holds a run whose init_ckpt was another")
+    again = lungseg("train", *words, "ckpt_path=last", "hydra.run.dir=outputs/killed")
+    assert_refused(again, "outputs/killed holds a run whose", "was another")
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +367,9 @@ def test_ignored_values_must_be_named(dataset: Path, tmp_path: Path) -> None:
         (["trainer.max_epoch=1"], ["trainer.max_epoch is unknown", "did you mean trainer.max_epochs?"]),
         (["+loss.smoth=1"], ["loss.smoth is unknown", "did you mean loss.smooth?"]),
         (["model=resnet_small"], ["model=resnet_small is unknown", "did you mean resunet_small?"]),
-        (["nonsense"], ["nonsense"]),
+        (["nonsense"], ["nonsense cannot be read", "key=value"]),
+        (["batch_size=3"], ["batch_size is unknown: did you mean loader.batch_size?"]),
+        (["--epochs", "3"], ["--epochs is no option", "trainer.max_epochs=3"]),
         (["seed=0,1"], ["--multirun"]),
         (["optimization.lr=fast"], ["optimization.lr=fast must be a number"]),
         (["optimization.lr=-1"], ["optimization.lr=-1 must be above 0"]),
@@ -439,7 +444,8 @@ def test_data_that_cannot_be_used_are_refused_in_one_sentence(spoil, parts: list
 
 
 def test_a_path_may_look_like_an_interpolation() -> None:
-    assert_refused(lungseg("train", "data=folder", "data.root=x${"), "x${ is not a folder")
+    assert_refused(lungseg("train", "data=folder", "data.root=x${", "hydra.run.dir=run"), "x${ is not a folder")
+    assert not Path("run").exists()  # a run that cannot begin leaves nothing
 
 
 def test_a_root_must_be_given() -> None:

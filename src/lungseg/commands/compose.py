@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -11,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from lungseg.commands.exits import REFUSED
+from lungseg.commands.folders import from_here
 from lungseg.config import config_folder, quoted
 from lungseg.errors import UserError
 from lungseg.signatures import nearest
@@ -18,6 +21,19 @@ from lungseg.signatures import nearest
 SWEEP_FLAGS = ("-m", "--multirun")
 LISTED_PATHS = ("data.root", "data.manifest", "init_ckpt")
 VALUED_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+FLAGS = (
+    *VALUED_FLAGS,
+    *SWEEP_FLAGS,
+    "-i",
+    "--info",
+    "-r",
+    "--run",
+    "--resolve",
+    "--hydra-help",
+    "--version",
+    "-sc",
+    "--shell-completion",
+)
 SHOW_FLAGS = ("-c", "--cfg", "-i", "--info")  # which show something and run nothing
 
 
@@ -41,7 +57,7 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> in
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(sentence(error, words)) from error
     except yaml.YAMLError as error:
-        raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{_place(error)} is no YAML: {getattr(error, 'problem', None) or error}.") from error
     except ValueError as error:
         raise UserError(f"the settings cannot be composed: {' '.join(str(error).split())}") from error
     except OSError as error:
@@ -73,15 +89,23 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def sentence(error: Exception, words: Sequence[str]) -> str:
     """What Hydra could not compose of these words: the wrong one and those that would do."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
 
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         place = "the command line: " if f"{group}={option}" in words else ""
         return f"{place}{group}={option} is unknown: {nearest(option, error.options, '')}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read: settings are written key=value; quote what holds spaces, commas or brackets."
+    several = re.match(r"Ambiguous value for argument '(.*?)'", str(error))
+    if several:
+        return f"{several[1]} names several values: add --multirun to try one after the other, or write a list in brackets."
     cause = error.__cause__
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
         where, _, key = cause.full_key.rpartition(".")
+        elsewhere = [f"{name}.{key}" for name, section in _sections(cause.parent_node) if key in section] if not where else []
+        if elsewhere:
+            return f"the command line: {key} is unknown: did you mean {' or '.join(elsewhere)}?"
         meant = nearest(key, [str(known) for known in cause.parent_node or ()], where)
         return f"the command line: {cause.full_key} is unknown: {meant}"
     return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))
@@ -97,12 +121,23 @@ def _in_hydras_order(words: Sequence[str]) -> list[str]:
             flags[-1] = f"--info={word}"
         elif not word.startswith("-"):
             overrides.append(word)
+        elif word.partition("=")[0] not in FLAGS:
+            raise UserError(f"{word} is no option: settings are written key=value, such as trainer.max_epochs=3; see --help.")
         elif word in VALUED_FLAGS:
             flags += [word, *itertools.islice(rest, 1)]
         else:
             flags.append("--info=all" if word in ("-i", "--info") else word)
     listed = any(flag in SWEEP_FLAGS for flag in flags)
     return [*flags, *(_listed(word) if listed else quoted(word) for word in overrides)]
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return "a config file" if mark is None else f"{from_here(Path(mark.name))}, line {mark.line + 1},"
+
+
+def _sections(config: Any) -> list[tuple[str, Any]]:
+    return [(str(key), section) for key, section in (config or {}).items() if isinstance(section, DictConfig)]
 
 
 def _listed(word: str) -> str:

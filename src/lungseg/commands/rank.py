@@ -17,16 +17,22 @@ RANK = "lungseg.commands.rank"
 FULL, UNTESTED, TEST_ONLY = "full", "untested", "test-only"
 
 
-def run_here(config: dict[str, Any], folder: Path, command: str, tested: bool, rank: int = 0, ranks: int = 1) -> None:
-    """The training itself, in this process, which may be one rank of several."""
+def run_here(
+    config: dict[str, Any], folder: Path, command: str, tested: bool, rank: int = 0, ranks: int = 1, prefix: str = ""
+) -> None:
+    """The training itself, in this process, which may be one rank of several.
+
+    Args:
+        prefix: before each line on the screen, where others train beside it; then a bar would only be in their way.
+    """
     from rich.console import Console
 
     from lungseg.log import messages
     from lungseg.training.run import run
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, force_terminal=False if prefix else None)
     first = rank == 0
-    with messages(console if first else None, folder / "log.txt" if first else None):
+    with messages(console if first else None, folder / "log.txt" if first else None, prefix=prefix):
         run(job(config, command), folder, console, rank, ranks, tested)
 
 
@@ -42,12 +48,13 @@ def test_here(config: dict[str, Any], folder: Path, command: str) -> None:
         test(job(config, command), folder, console)
 
 
-def run_rank(folder: Path, command: str, part: str, state: str) -> int:
+def run_rank(folder: Path, command: str, part: str, state: str, prefix: str) -> int:
     """A process started by ``training.launch``: does its part by the config that lies in the folder.
 
     Args:
         part: FULL, UNTESTED or TEST_ONLY.
         state: a last.ckpt to go on from, instead of what the config says; empty for none.
+        prefix: as of ``run_here``.
     """
     from lungseg.training.launch import end_with_parent, leave_failure
 
@@ -61,7 +68,7 @@ def run_rank(folder: Path, command: str, part: str, state: str) -> int:
             if part == TEST_ONLY:
                 test_here(config, folder, command)
             else:
-                run_here(config, folder, command, part == FULL, rank, ranks)
+                run_here(config, folder, command, part == FULL, rank, ranks, prefix)
     except UserError as error:
         leave_failure(str(error))
         return REFUSED

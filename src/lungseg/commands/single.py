@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from lungseg.commands.compose import plain, through_hydra
 from lungseg.commands.folders import (
     CONFIG,
+    LOCK,
     as_typed,
     claimed,
     difference,
@@ -106,10 +107,12 @@ class Single:
             if ranks == 1:
                 run_here(config, folder, self.command, tested)
             else:
-                launch(RANK, folder, [self.command, FULL if tested else UNTESTED, ""], ranks)
+                launch(RANK, folder, [self.command, FULL if tested else UNTESTED, "", ""], ranks)
         except UserError as error:
-            goes_on = "; ckpt_path=last goes on from there." if finished_epochs(folder / STATE) else "."
-            said = f"{error} {_kept(folder)}{goes_on}"
+            if not (folder / STATE).is_file():  # it had not begun, so that there is nothing to go on from
+                _forget(folder)
+                raise
+            said = f"{error} {_kept(folder)}; ckpt_path=last goes on from there."
             raise (RunFailed(said, error.code) if isinstance(error, RunFailed) else UserError(said)) from error
         print(_last_screen(folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8")), self.command))
 
@@ -120,7 +123,8 @@ def _folder_to_go_on_with(config: Mapping[str, Any], made: Path) -> Path:
     runs = [made] if chosen or (made / CONFIG).is_file() else newest("outputs", CONFIG)
     others = [(folder, difference(config, folder, LEARNT)) for folder in runs if (folder / CONFIG).is_file()]
     if not others:
-        raise UserError("ckpt_path=last finds no run, here or where hydra.run.dir says: nothing to go on from.")
+        where = f"in {from_here(made)}" if chosen else "below outputs; add its hydra.run.dir=... if it lies elsewhere"
+        raise UserError(f"ckpt_path=last has nothing to go on from: there is no run {where}.")
     same = [folder for folder, name in others if name is None]
     if not same:
         raise other_settings(others[0][0], str(others[0][1]))
@@ -138,9 +142,19 @@ def _check_state(config: Mapping[str, Any], state: Path, folder: Path) -> None:
         raise other_settings(state.parents[1], name)
     if state.parents[1] != folder and (folder / STATE).exists():
         raise UserError(f"{from_here(folder)} holds another run already: choose another hydra.run.dir.")
+    if difference(config, state.parents[1], ["trainer.max_epochs"]) and config["optimization"]["schedule"] != "constant":
+        print("Warning: trainer.max_epochs was another, and so the learning rate goes on from another place of its schedule.")
     epochs, wanted = finished_epochs(state), config["trainer"]["max_epochs"]
     if epochs > wanted:
         raise UserError(f"trainer.max_epochs={wanted} must be at least {epochs}, the epochs that {from_here(state)} has behind it.")
+
+
+def _forget(folder: Path) -> None:
+    """Removes what a run has written before its training began, if there is nothing else."""
+    written = {CONFIG, LOCK, "log.txt", "split.json", "run.json"}
+    if {path.name for path in folder.iterdir()} <= written:
+        for name in written - {LOCK}:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _kept(folder: Path) -> str:
@@ -153,8 +167,10 @@ def _kept(folder: Path) -> str:
 
 def _last_screen(folder: Path, metrics: Mapping[str, Any], command: str) -> str:
     scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if metrics.get(key) is not None)
+    seconds = metrics["seconds"]
+    took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
     return (
-        f"\nDone in {metrics['seconds'] / 60:.1f} min.  {scores}\n"
+        f"\nDone in {took}.  {scores}\n"
         f"  best checkpoint  {from_here(folder / 'checkpoints' / 'best.ckpt')}  (epoch {metrics['epoch']:.0f})\n"
         f"  overlays         {from_here(folder / 'overlays')}\n"
         f"  curves           tensorboard --logdir {as_typed(folder)}, or {from_here(folder / 'history.csv')}\n"

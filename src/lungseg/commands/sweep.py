@@ -1,6 +1,7 @@
 """``lungseg train --multirun``: every job checked before the first, each in a process of its own, ranked at the end."""
 
 import json
+import os
 import random
 import sys
 import time
@@ -31,7 +32,7 @@ from lungseg.commands.rank import FULL, RANK, TEST_ONLY, UNTESTED
 from lungseg.config import GROUPS, VALUES
 from lungseg.errors import UserError
 from lungseg.files import write_text
-from lungseg.training.launch import RunFailed, launch, rank_count
+from lungseg.training.launch import RunFailed, end_with, launch, rank_count
 from lungseg.training.state import STATE
 from lungseg.training.sweep import FINISHED, Outcome, as_csv, as_table, outcome_of, ranked
 
@@ -83,7 +84,7 @@ class Sweep:
         """Lets Hydra's launcher run the jobs; gives what is to be said if the launcher itself failed."""
         random.seed(SHUFFLE_SEED)
         try:
-            through_hydra([*self.argv, f"hydra.sweep.dir={plan.folder}"], _job_task(plan.folder, self.command))
+            through_hydra([*self.argv, f"hydra.sweep.dir={plan.folder}"], _job_task(plan.folder, self.command, os.getpid()))
         except Exception as error:  # jobs keep theirs, so that this is the launcher's; what they have done is kept
             return f"the launcher failed ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
         return None
@@ -96,12 +97,14 @@ class Sweep:
         unfinished = len(wrong)
         if launcher_failed:
             wrong.append(launcher_failed)
-        if best is not None and best.test_iou is None and read_config(best.folder)["test"] == "best":
-            try:
-                launch(RANK, best.folder, [self.command, TEST_ONLY, ""], ranks=1)
-            except RunFailed as failure:
-                wrong.append(f"the Test set could not be opened for job {best.job}: {failure}")
-            outcomes = ranked(_outcomes(plan))
+        for one in outcomes:
+            when = read_config(one.folder)["test"]
+            if one.status == FINISHED and one.test_iou is None and (when == "always" or (when == "best" and one is best)):
+                try:
+                    launch(RANK, one.folder, [self.command, TEST_ONLY, "", ""], ranks=1)
+                except RunFailed as failure:
+                    wrong.append(f"the Test set could not be opened for job {one.job}: {failure}")
+        outcomes = ranked(_outcomes(plan))
         write_text(plan.folder / "sweep.csv", as_csv(outcomes))
         print(f"\n{as_table(outcomes)}\n")
         tested = [str(one.job) for one in outcomes if one.test_iou is not None]
@@ -147,19 +150,26 @@ def _outcomes(plan: Plan) -> list[Outcome]:
     return [outcome_of(plan.folder / one.place, one.number, one.words) for one in plan.jobs]
 
 
-def _job_task(sweep: Path, command: str) -> Any:
-    """What Hydra's launcher calls for every job, perhaps in another process."""
+def _job_task(sweep: Path, command: str, sweeper: int) -> Any:
+    """What Hydra's launcher calls for every job, perhaps in another process than the sweeper's."""
 
     def task(_config: DictConfig) -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
-        return run_job(sweep, int(HydraConfig.get().job.num), command)
+        number, beside_others = int(HydraConfig.get().job.num), os.getpid() != sweeper
+        if beside_others and os.getppid() == sweeper:
+            end_with(sweeper)
+        return run_job(sweep, number, command, f"job {number}: " if beside_others else "")
 
     return task
 
 
-def run_job(sweep: Path, number: int, command: str) -> float | None:
-    """One job of a sweep in a process of its own, so that whatever befalls it stays there; gives its ``val/iou``."""
+def run_job(sweep: Path, number: int, command: str, prefix: str) -> float | None:
+    """One job of a sweep in a process of its own, so that whatever befalls it stays there; gives its ``val/iou``.
+
+    Args:
+        prefix: before each of its lines, to tell them from those of other jobs.
+    """
     plan = json.loads((sweep / PLAN).read_text(encoding="utf-8"))
     entry = next(one for one in plan["jobs"] if one["job"] == number)
     folder, words = sweep / entry["folder"], entry["overrides"]
@@ -175,7 +185,7 @@ def run_job(sweep: Path, number: int, command: str) -> float | None:
         config = read_config(folder)
         part = FULL if config["test"] == "always" else UNTESTED
         state = str(folder / STATE) if (folder / STATE).is_file() else ""
-        launch(RANK, folder, [command, part, state], rank_count(config["trainer"]))
+        launch(RANK, folder, [command, part, state, prefix], rank_count(config["trainer"]))
     except UserError as error:
         code = error.code if isinstance(error, RunFailed) else REFUSED
         record = {"status": "failed", "exit_code": code, "error": str(error)}

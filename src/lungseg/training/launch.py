@@ -112,6 +112,17 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def end_with(parent: int) -> None:
+    """Lets this process, which a pool has started, end soon after its parent, even if that was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def leave_failure(said: str, traceback: str = "") -> None:
     """Leaves what went wrong for the process that launched this one, unless another rank has failed before."""
     with suppress(FileExistsError), Path(os.environ[FAILURE]).open("x", encoding="utf-8") as file:
