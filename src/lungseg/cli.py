@@ -7,6 +7,7 @@ USAGE = """\
 lungseg: lung CT segmentation with a residual U-Net
 
   lungseg train    trains on generated chests, or on your own slices: lungseg train --help
+  lungseg check    finds the faults of a data set before a training: lungseg check --help
   lungseg predict  writes lung masks for a file or a folder:          lungseg predict --help
   lungseg --version"""
 
@@ -18,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lungseg.commands import train
 
         return train.main(rest)
+    if command == "check":
+        from lungseg.commands import check
+
+        return check.main(rest)
     if command == "predict":
         from lungseg.commands import predict
 

@@ -19,6 +19,7 @@ FLOORS = {
     "data": 3,
     "checkpoint": 2,
     "preprocess": 2,
+    "html": 2,
     "nets": 1,
     "losses": 1,
     "metrics": 1,
@@ -32,7 +33,7 @@ FLOORS = {
 ONE_ROOM = [
     {"__init__", "cli"},
     {"commands", "config", "origins"},
-    {"checkpoint", "preprocess"},
+    {"checkpoint", "html", "preprocess"},
     {"errors", "files", "labels", "log", "signatures"},
 ]
 MODULES = sorted(SOURCE.rglob("*.py"))

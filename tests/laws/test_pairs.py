@@ -79,10 +79,17 @@ def test_all_files_without_partner_are_named_at_once(tmp_path: Path) -> None:
     touch(tmp_path / "i", "good.png", *(f"p/lone{n:02}.png" for n in range(12)))
     touch(tmp_path / "m", "good.png", "left over.png")
     with pytest.raises(
-        UserError, match=r"12 images .*p/lone00\.png.*lone09\.png and 2 more.*1 mask has no image .*left over\.png"
+        UserError, match=r"12 images .*p/lone00\.png.*lone09\.png.*lone11\.png.*1 mask has no image .*left over\.png"
     ) as caught:
         pair_files(tmp_path / "i", tmp_path / "m")
     assert "good" not in str(caught.value)
+
+
+def test_where_no_file_has_a_partner_some_names_of_both_sides_tell_why(tmp_path: Path) -> None:
+    touch(tmp_path / "i", *(f"case{n:02}_ct.png" for n in range(30)))
+    touch(tmp_path / "m", *(f"{n:02}.png" for n in range(30)))
+    with pytest.raises(UserError, match=r"none of the 30 images .*case09_ct\.png and 20 more.* has a mask in .*00\.png, 01\.png"):
+        pair_files(tmp_path / "i", tmp_path / "m")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lungseg.errors import UserError
 
+DEBUG = "debug=true"
 PARTLY, REFUSED, INTERRUPTED, STOPPED = 1, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -15,12 +17,24 @@ class Stopped(BaseException):
     """SIGTERM, as a scheduler or a shutdown sends it; like KeyboardInterrupt no error, so that nothing on the way takes it."""
 
 
-def exit_code(work: Callable[[], int], interrupted: Callable[[], str]) -> int:
-    """What ``work`` returns; a ``UserError`` is printed as its one sentence, Ctrl-C and SIGTERM as what ``interrupted`` says."""
+def without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """A command line without ``debug=true``, and whether it was there."""
+    words = [word for word in argv if word != DEBUG]
+    return words, len(words) < len(argv)
+
+
+def exit_code(work: Callable[[], int], interrupted: Callable[[], str], debug: bool = False) -> int:
+    """What ``work`` returns; a ``UserError`` is printed as its one sentence, Ctrl-C and SIGTERM as what ``interrupted`` says.
+
+    Args:
+        debug: prints the traceback of a ``UserError`` before its sentence, with the error that it came from.
+    """
     with stoppable():
         try:
             return work()
         except UserError as error:
+            if debug:
+                traceback.print_exc()
             print(f"Error: {error}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:

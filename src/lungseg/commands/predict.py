@@ -1,26 +1,20 @@
 """``lungseg predict``: masks for a file or a folder."""
 
-import difflib
 import json
 import logging
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
-from datetime import timedelta
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lungseg.commands.exits import exit_code
+from lungseg.commands.exits import exit_code, without_debug
+from lungseg.commands.progress import count_of, progress
+from lungseg.commands.words import parse
 from lungseg.errors import UserError
-from lungseg.files import from_home
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lungseg.inference.cohort import Item, Result
 
 HELP = """\
@@ -43,6 +37,7 @@ HELP = """\
   ignore_values=9      values in the true masks where nobody knows
   overwrite=true       write into a folder that is not empty
   -q                   only warnings and errors
+  debug=true           what lies behind an error too, as a traceback
 
 Values are taken as they are typed, whatever they hold; ~ is your home. Exit code: 0 all done, 1 some files failed, 2 refused.
 
@@ -77,45 +72,13 @@ def main(argv: Sequence[str]) -> int:
         program = "python predict.py" if Path(sys.argv[0]).name == "predict.py" else "lungseg predict"
         print(HELP.format(program=program, definitions=DEFINITIONS))
         return 0 if argv else 2
-    return exit_code(lambda: _predict(parse(argv)), lambda: "The masks written so far are whole and stay; summary.csv lists them.")
-
-
-def parse(argv: Sequence[str]) -> Options:
-    """Options from ``key=value`` words, each split at its first equals sign.
-
-    Raises:
-        UserError: a word is no option, is given twice, or its value has the wrong type.
-    """
-    known = {field.name: field for field in fields(Options)}
-    values: dict[str, Any] = {}
-    for word in argv:
-        key, equals, text = ("quiet", "=", "true") if word in ("-q", "--quiet") else word.partition("=")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"{key} is no option of predict: {f'did you mean {near[0]}?' if near else 'see --help.'}")
-        if not equals or not text:
-            raise UserError(f"{key} needs a value: {key}=...")
-        if key in values:
-            raise UserError(f"{key} is given twice.")
-        values[key] = _value(key, text, str(known[key].type))
-    missing = [name for name, field in known.items() if field.default is MISSING and name not in values]
-    if missing:
-        raise UserError(f"{missing[0]}=... is needed: predict takes ckpt=BEST.ckpt input=FILE_OR_FOLDER output=DIR.")
-    return Options(**values)
-
-
-def _value(key: str, text: str, kind: str) -> Any:
-    try:
-        if "Path" in kind:
-            return from_home(text)
-        if "tuple" in kind:
-            return tuple(float(part) for part in text.strip("[]").split(","))
-        if "bool" in kind:
-            return {"true": True, "false": False}[text.lower()]
-        return {"float": float, "int": int}.get(kind.removeprefix("<class '").removesuffix("'>"), str)(text)
-    except (ValueError, KeyError):
-        wanted = "true or false" if "bool" in kind else "numbers" if "tuple" in kind else "a number"
-        raise UserError(f"{key}={text} must be {wanted}.") from None
+    words, debug = without_debug(argv)
+    usage = "predict takes ckpt=BEST.ckpt input=FILE_OR_FOLDER output=DIR"
+    return exit_code(
+        lambda: _predict(parse(words, Options, "predict", usage)),
+        lambda: "The masks written so far are whole and stay; summary.csv lists them.",
+        debug,
+    )
 
 
 def _predict(options: Options) -> int:
@@ -142,8 +105,8 @@ def _predict(options: Options) -> int:
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
-        log.info(f"{_files(len(work))}, {segmenter.device}")
-        with _progress(console, len(work), options.quiet) as advance:
+        log.info(f"{count_of(len(work))}, {segmenter.device}")
+        with progress(console, "segmenting", len(work), options.quiet) as advance:
 
             def done(result: "Result") -> None:
                 if result.error:
@@ -158,35 +121,8 @@ def _predict(options: Options) -> int:
             _say_scores(scores(results), options.output)
         masks = len(results) - failed
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
-        log.info(f"{told}; {_files(failed)} failed, see the column warnings." if failed else f"{told}.")
+        log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
     return 1 if failed else 0
-
-
-@contextmanager
-def _progress(console: "Console", total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files."""
-    from rich.progress import Progress
-
-    from lungseg.log import log
-
-    if console.is_terminal and not quiet:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("segmenting", total=total)
-            yield lambda: bar.advance(task)
-        return
-    began, numbers = time.monotonic(), count(1)
-
-    def advance() -> None:
-        number = next(numbers)
-        if number % math.ceil(total / 10) == 0 and number < total:
-            left = timedelta(seconds=round((time.monotonic() - began) / number * (total - number)))
-            log.info(f"{number} of {_files(total)}, about {left} left")
-
-    yield advance
-
-
-def _files(number: int) -> str:
-    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def _check_folders(options: Options) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungseg.commands.exits import exit_code
+from lungseg.commands.exits import exit_code, without_debug
 from lungseg.config import groups
 from lungseg.errors import UserError
 
@@ -27,6 +27,7 @@ HELP = """\
   {program} ckpt_path=last                               goes on where the newest run stopped (repeat its other settings)
   {program} init_ckpt=best.ckpt ...                      starts from the weights of another run
   {program} --cfg job                                    shows every setting with its value
+  {program} debug=true ...                               what lies behind an error too, as a traceback
 
 Groups (GROUP=OPTION):
 {groups}
@@ -44,14 +45,15 @@ def main(argv: Sequence[str]) -> int:
     if any(flag in argv for flag in ("-h", "--help")):
         print(_help())
         return 0
-    asked = _asked(argv)
+    words, debug = without_debug(argv)
+    asked = _asked(words)
 
     def work() -> int:
         if "RANK" in os.environ:
             raise UserError("RANK is set, as torchrun does: start lungseg by itself, trainer.devices=N starts the ranks.")
         return asked.run()
 
-    return exit_code(work, asked.kept)
+    return exit_code(work, asked.kept, debug)
 
 
 def _asked(argv: Sequence[str]) -> "Single | Sweep":

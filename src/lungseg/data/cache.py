@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.data import duplicates
 from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.files import writing
@@ -20,11 +21,17 @@ ROOM = "use loader.cache=memory or make room"
 
 @dataclass(frozen=True)
 class SliceInfo:
-    """Where a slice comes from; ``shape`` is its own (H, W)."""
+    """Where a slice comes from.
+
+    Attributes:
+        shape: its own (H, W).
+        digest: of its grey values; None where it has no structure.
+    """
 
     name: str
     source: str
     shape: tuple[int, int]
+    digest: bytes | None = None
 
 
 class SliceCache:
@@ -146,7 +153,8 @@ def build_cache(
             digest.update(part)
         for z, (image, truth) in enumerate(zip(stack, labels, strict=True)):
             name = f"{case.name}#{z}" if len(stack) > 1 else case.name
-            infos.append(SliceInfo(name, case.source, (image.shape[0], image.shape[1])))
+            own = duplicates.digest(image) if image.min() < image.max() else None
+            infos.append(SliceInfo(name, case.source, (image.shape[0], image.shape[1]), own))
             try:
                 on_grid = preprocess.to_grid(image)
             except UserError as error:

@@ -91,6 +91,12 @@ class LungDataModule(pl.LightningDataModule):
         if stage == "test" and self.test is None:
             self.test = self._read("test", self.split.test)
 
+    @property
+    def caches(self) -> dict[str, SliceCache]:
+        """The parts that were read."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: cache for part, cache in parts.items() if cache is not None}
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         image, target, ids = (tensor.to(device, non_blocking=True) for tensor in (batch.image, batch.target, batch.ids))
         return Batch(image, target, ids, batch.truths)  # true masks are scored in numpy

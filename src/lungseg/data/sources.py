@@ -144,12 +144,15 @@ class FolderSource:
         self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
-        folders = split_folders(self.root)
-        parts = {
-            part: [self._case(part, images, pair.image, pair.mask) for pair in pair_files(images, masks)]
-            for part, (images, masks) in folders.items()
-        }
-        return _divided(parts["train"], None, parts.get("test", []), self.val_fraction, self.val_patients, self.split_seed)
+        parts = self.parts()
+        return _divided(parts["train"], None, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
+
+    def parts(self, train_needed: bool = True) -> dict[str, list[FileCase]]:
+        """The cases of ``train`` and ``test`` as they lie there, before validation is taken from training."""
+        parts: dict[str, list[FileCase]] = {"train": [], "test": []}
+        for part, (images, masks) in split_folders(self.root, train_needed).items():
+            parts[part] = [self._case(part, images, pair.image, pair.mask) for pair in pair_files(images, masks)]
+        return parts
 
     def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
         name = f"{part}/{image.relative_to(images).as_posix()}"
@@ -194,6 +197,13 @@ class ManifestSource:
         self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
+        parts = self.parts()
+        val = parts["val"] or None
+        divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
+        return replace(divided, balanced=self.balance == "source")
+
+    def parts(self) -> dict[str, list[FileCase]]:
+        """The cases of ``train``, ``val`` and ``test`` as the manifest names them."""
         parts: dict[str, list[FileCase]] = {"train": [], "val": [], "test": []}
         placed: dict[Path, str] = {}
         for line, row in self._rows():
@@ -209,9 +219,7 @@ class ManifestSource:
             parts[part].append(case)
         if not parts["train"]:
             raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
-        val = parts["val"] or None
-        divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
-        return replace(divided, balanced=self.balance == "source")
+        return parts
 
     def _rows(self) -> list[tuple[int, dict[str, str]]]:
         """The rows, each with its line in the file."""

@@ -16,7 +16,7 @@ MASK_SUFFIXES = tuple(
     for mark in "_- ."
 )
 MASK_PREFIXES = ("mask_", "mask-", "seg_", "label_")
-LISTED = 10  # names in an error, then a count
+LISTED = 10  # names in an error, then a count; files without a partner are all named, for each has to be found
 
 LAYOUT = "Train/Images, Train/Masks and, if there is one, Test/Images, Test/Masks"
 
@@ -85,25 +85,33 @@ def pair_files(
         if len(shared) > 1:
             raise UserError(f"{mask} fits {len(shared)} images ({_names(shared, images)}): give each its own mask.")
     unused = [mask for mask in mask_files if mask not in owners]
+    if not pairs and len(image_files) > 1:
+        raise UserError(
+            f"none of the {len(image_files)} images in {images} ({_names(image_files, images)}) has a mask in {masks} "
+            f"({_names(mask_files, masks)}): give each image a mask of the same sub-folder and stem."
+        )
     if alone or unused:
-        parts = [f"{_lacking(alone, 'image')} no mask in {masks} ({_names(alone, images)})"] if alone else []
-        parts += [f"{_lacking(unused, 'mask')} no image in {images} ({_names(unused, masks)})"] if unused else []
+        parts = [f"{_lacking(alone, 'image')} no mask in {masks} ({_names(alone, images, len(alone))})"] if alone else []
+        parts += [f"{_lacking(unused, 'mask')} no image in {images} ({_names(unused, masks, len(unused))})"] if unused else []
         raise UserError(f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it.")
     return pairs
 
 
-def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+def split_folders(root: Path, train_needed: bool = True) -> dict[str, tuple[Path, Path]]:
     """The folders of images and of masks of ``train`` and, where it exists, ``test``; their names in any case.
+
+    Args:
+        train_needed: whether a root with ``test`` alone is refused.
 
     Raises:
         UserError: the folder is not laid out so.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: check data.root.")
-    splits = {}
+    splits: dict[str, tuple[Path, Path]] = {}
     for split in ("train", "test"):
         folder = _child(root, split)
-        if folder is None and split == "test":
+        if folder is None and (splits or (split == "train" and not train_needed)):
             continue
         images, masks = (_child(folder, name) if folder else None for name in ("images", "masks"))
         if images is None or masks is None:
@@ -155,9 +163,9 @@ def _lacking(files: list[Path], kind: str) -> str:
     return f"{len(files)} {kind}s have" if len(files) > 1 else f"1 {kind} has"
 
 
-def _names(files: list[Path], root: Path) -> str:
-    more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
-    return ", ".join(path.relative_to(root).as_posix() for path in files[:LISTED]) + more
+def _names(files: Sequence[Path], root: Path, most: int = LISTED) -> str:
+    more = f" and {len(files) - most} more" if len(files) > most else ""
+    return ", ".join(path.relative_to(root).as_posix() for path in files[:most]) + more
 
 
 def _child(folder: Path, name: str) -> Path | None:

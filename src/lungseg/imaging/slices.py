@@ -104,6 +104,15 @@ def read_labels(
     return labels
 
 
+def mask_values(path: Path) -> NDArray[np.float32]:
+    """The different values in a mask file, rising, before any of them is taken for lung.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return np.unique(_read(path, labels=True))
+
+
 def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     if not is_image(path) and path.is_file():
         kinds = ", ".join(SUFFIXES)

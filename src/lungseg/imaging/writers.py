@@ -58,7 +58,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    _write(path, _png(picture))
+    _write(path, png(picture))
 
 
 def _has_slices(source: Path) -> bool:
@@ -81,12 +81,13 @@ def _write_slices(path: Path, pixels: NDArray[Any]) -> None:
         np.save(buffer, pixels)
         _write(path, buffer.getvalue())
     elif pixels.ndim == 2 or len(pixels) == 1:
-        _write(path, _png(pixels.reshape(pixels.shape[-2:])))
+        _write(path, png(pixels.reshape(pixels.shape[-2:])))
     else:
         raise ValueError(f"{path} cannot hold {len(pixels)} slices: a stack goes into .npy or .nii.gz")
 
 
-def _png(pixels: NDArray[Any]) -> bytes:
+def png(pixels: NDArray[Any]) -> bytes:
+    """A picture (H, W) or (H, W, 3) of red, green and blue as the bytes of a PNG file."""
     done, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     assert done, f"no PNG can be made of {pixels.dtype} {pixels.shape}"
     return bytes(data.tobytes())

@@ -18,14 +18,14 @@ from scipy import special
 
 from lungseg.errors import UserError
 from lungseg.files import write_text
+from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.pairs import common_stem
+from lungseg.imaging.plausibility import warnings
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import mask_ending, write_mask, write_picture, write_probability
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.metrics.overlap import Overlap, overlap, summarise
-
-EMPTY = "no lung found"
 
 Reading = Future[tuple[NDArray[np.float32], float]]  # grey values (Z, H, W), seconds
 
@@ -165,7 +165,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras) -> 
         item,
         lung_fraction=float(mask.mean()),
         seconds=seconds,
-        warnings=() if mask.any() else (EMPTY,),
+        warnings=(*header_doubts(item.image), *warnings(stack, mask)),
         scores=() if truth is None else tuple(overlap(found, true) for found, true in zip(mask, truth, strict=True)),
     )
 

@@ -13,7 +13,9 @@ from torch import nn
 from lungseg import checkpoint
 from lungseg.errors import UserError
 from lungseg.files import from_home
+from lungseg.imaging.plausibility import warnings
 from lungseg.imaging.slices import read_stack
+from lungseg.log import log
 from lungseg.preprocess import Preprocess
 
 Slices = Sequence[NDArray[Any]] | NDArray[Any]  # each (H, W)
@@ -84,21 +86,25 @@ class Segmenter:
         Args:
             image: grey values in any unit, HU best, rows from front to back; or the path of a picture, DICOM slice or NIfTI volume.
 
+        An empty mask, or one that does not look like lungs, is logged as a warning (logger ``lungseg``).
+
         Raises:
             UserError: the file cannot be read, the array has another number of axes or values that are not finite, or the
                 checkpoint needs HU and these are none.
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
         if isinstance(image, (str, Path)):
-            stack = read_stack(from_home(image))
-            found = self.mask(np.stack(self.logits(stack)))
+            path = from_home(image)
+            stack = read_stack(path)
+            found = self._judged(stack, str(path))
             return found[0] if len(found) == 1 else found
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:
             raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
         if not np.isfinite(array).all():
             raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
-        return self.mask(self.logits([array])[0] if array.ndim == 2 else np.stack(self.logits(array)))
+        found = self._judged(array[None] if array.ndim == 2 else array, "the array")
+        return found[0] if array.ndim == 2 else found
 
     def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where logits of any shape mean lung: their probability is above the threshold."""
@@ -127,6 +133,13 @@ class Segmenter:
                 continue
             shapes = [images[len(found) + i].shape for i in range(len(batch))]
             found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
+        return found
+
+    def _judged(self, stack: NDArray[Any], name: str) -> NDArray[np.bool_]:
+        """The mask of a stack (Z, H, W); what is odd about it is logged."""
+        found = self.mask(np.stack(self.logits(stack)))
+        for sentence in warnings(stack, found):
+            log.warning("%s: %s", name, sentence)
         return found
 
     def _prepared(self, image: NDArray[Any]) -> NDArray[np.float32]:

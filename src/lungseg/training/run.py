@@ -17,9 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lungseg import checkpoint
+from lungseg.data.brief import described, lookalikes, refuse_leaks
 from lungseg.data.datamodule import LungDataModule
+from lungseg.data.sources import PhantomSource
 from lungseg.errors import UserError
 from lungseg.files import remove_partials, write_text
+from lungseg.log import log
 from lungseg.training.arguments import check_batches
 from lungseg.training.callbacks import Best, History
 from lungseg.training.cost import parameter_count, say_cost
@@ -62,6 +65,7 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1,
             data.setup("fit")
             if tested:
                 data.setup("test")  # now, because a fault found after the training would come too late
+            refuse_leaks(data.caches)
         with faults_said(folder), quiet_libraries(), interruptible():
             metrics = _fitted_and_scored(job, data, module, folder, console, began)
     finally:
@@ -106,6 +110,10 @@ def _fitted_and_scored(
     trainer = make_trainer(job, folder, [best, history], console if first else None, data.ranks, tested=data.test is not None)
     check_batches(trainer, data)
     if first:
+        log.info(described(data.caches))
+        if not isinstance(job.source, PhantomSource):  # generated slices are no copies of each other
+            for sentence in lookalikes(data.caches):
+                log.warning(sentence)
         say_cost(module, data, trainer)
         keep_record(job.command, data, trainer, folder, seconds=None)
     try:

@@ -1,0 +1,125 @@
+"""``lungseg check``: the faults of a data set, before a training learns them."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lungseg.commands.exits import PARTLY, exit_code, without_debug
+from lungseg.commands.folders import from_here
+from lungseg.commands.progress import count_of, progress
+from lungseg.commands.words import parse
+from lungseg.errors import UserError
+
+if TYPE_CHECKING:
+    from lungseg.data.check import Findings
+    from lungseg.data.sources import FileCase
+
+HELP = """\
+{program}: looks for the faults of a data set before a training learns them.
+
+  {program} data.root=DIR                  DIR/Train/Images DIR/Train/Masks DIR/Test/Images DIR/Test/Masks
+  {program} data.manifest=FILE.csv         or a table with the columns image, mask, patient, split
+
+  data.patient_regex=...   its first group (or whole match), searched in an image's stem, is the patient
+  data.mask_values=1,2     values in the masks that are lung, where they hold more than two
+  data.ignore_values=9     values in the masks where nobody knows
+  output=DIR               where check.html, check.json and suspicious.png go; outputs/check/NAME unless given
+  -q                       only warnings and errors
+  debug=true               what lies behind an error too, as a traceback
+
+Every pair of image and mask is read once: counts, sizes, grey values and their unit, mask values, pictures that come twice (also
+flipped, shifted or saved again), patients on both sides of the split, and masks that do not fit their image. Nothing is changed.
+Exit code: 0 no fault, 1 faults that spoil a training or its scores, 2 refused."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may stand on the command line, with its type and default."""
+
+    data_root: Path | None = None
+    data_manifest: Path | None = None
+    data_patient_regex: str | None = None
+    data_mask_values: tuple[float, ...] | None = None
+    data_ignore_values: tuple[float, ...] = ()
+    output: Path | None = None
+    quiet: bool = False
+
+
+def main(argv: Sequence[str]) -> int:
+    """Reads ``key=value`` words, literally, and checks."""
+    if not argv or any(flag in argv for flag in ("-h", "--help")):
+        print(HELP.format(program=f"{Path(sys.argv[0]).name} check" if argv else "lungseg check"))
+        return 0 if argv else 2
+    words, debug = without_debug(argv)
+    usage = "check takes data.root=DIR or data.manifest=FILE.csv"
+    return exit_code(lambda: _check(parse(words, Options, "check", usage)), lambda: "Nothing was written.", debug)
+
+
+def _check(options: Options) -> int:
+    where, parts = _parts(options)
+    output = options.output or Path("outputs", "check", where.resolve().stem)
+    _check_output(output, parts)
+
+    from rich.console import Console
+
+    from lungseg.data.check import check
+    from lungseg.data.check_report import as_json, as_page, as_screen, suspicious_picture
+    from lungseg.files import write_text
+    from lungseg.imaging.writers import write_picture
+    from lungseg.log import log, messages
+
+    console = Console(soft_wrap=True)
+    with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
+        total = sum(map(len, parts.values()))
+        log.info(f"{count_of(total)} with a mask in {where}")
+        with progress(console, "checking", total, options.quiet) as done:
+            found = check(parts, done)
+        write_text(output / "check.json", json.dumps(as_json(found), indent=1))
+        write_text(output / "check.html", as_page(found, str(where)))
+        if found.checked:
+            write_picture(output / "suspicious.png", suspicious_picture(found))
+        log.info(as_screen(found))
+        for sentence in found.faults:
+            log.error(sentence)
+        log.info(f"\n  look at  {from_here(output / 'check.html')}  (the most suspicious pairs, as pictures)")
+        log.info(f"  in full  {from_here(output / 'check.json')}")
+        log.info(_verdict(found))
+    return PARTLY if found.faults else 0
+
+
+def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
+    from lungseg.data.sources import FolderSource, ManifestSource
+
+    given = (options.data_root, options.data_manifest)
+    if sum(one is not None for one in given) != 1:
+        raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
+    shared: dict[str, Any] = {
+        "patient_regex": options.data_patient_regex,
+        "mask_values": options.data_mask_values,
+        "ignore_values": options.data_ignore_values,
+    }
+    if options.data_root is not None:
+        return options.data_root, FolderSource(str(options.data_root), **shared).parts(train_needed=False)
+    assert options.data_manifest is not None
+    return options.data_manifest, ManifestSource(str(options.data_manifest), **shared).parts()
+
+
+def _check_output(output: Path, parts: "Mapping[str, Sequence[FileCase]]") -> None:
+    """Refuses to write among the data, before all of them are read."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output={output} is a file: give a folder.")
+    folders = {path.resolve().parent for cases in parts.values() for case in cases for path in (case.image, case.mask)}
+    if output.resolve() in folders:
+        raise UserError(f"output={output} holds images or masks: give another folder.")
+
+
+def _verdict(found: "Findings") -> str:
+    odd = len(found.odd())
+    looks = f"{count_of(odd)} to look at" if odd else "no pair is suspicious"
+    if found.faults:
+        return f"\n{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'} to be mended, {looks}."
+    return f"\nNo fault was found; {looks}."

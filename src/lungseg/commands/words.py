@@ -1,0 +1,64 @@
+"""A command line of ``key=value`` words, each taken literally, as the fields of a dataclass."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from lungseg.errors import UserError
+from lungseg.files import from_home
+
+Options = TypeVar("Options")
+FLAGS = {"-q": "quiet", "--quiet": "quiet"}
+
+
+def parse(argv: Sequence[str], options: type[Options], command: str, usage: str) -> Options:
+    """Options from words, each split at its first equals sign.
+
+    Args:
+        options: a dataclass; a field ``data_root`` is typed as ``data.root``, every other as its name.
+        command: for the sentence about an unknown word.
+        usage: what must be given, for the sentence about a missing word.
+
+    Raises:
+        UserError: a word is no option, is given twice, or its value has the wrong type.
+    """
+    kinds = get_type_hints(options)
+    known: dict[str, Field[Any]] = {_typed(one.name): one for one in fields(options)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for word in argv:
+        key, equals, text = (FLAGS[word], "=", "true") if word in FLAGS else word.partition("=")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise UserError(f"{key} is no option of {command}: {f'did you mean {near[0]}?' if near else 'see --help.'}")
+        if not equals or not text:
+            raise UserError(f"{key} needs a value: {key}=...")
+        name = known[key].name
+        if name in values:
+            raise UserError(f"{key} is given twice.")
+        values[name] = _value(key, text, kinds[name])
+    missing = [key for key, one in known.items() if one.default is MISSING and one.name not in values]
+    if missing:
+        raise UserError(f"{missing[0]}=... is needed: {usage}.")
+    return options(**values)
+
+
+def _typed(name: str) -> str:
+    return f"data.{name.removeprefix('data_')}" if name.startswith("data_") else name
+
+
+def _value(key: str, text: str, kind: Any) -> Any:
+    kinds = [one for one in (get_args(kind) if type(None) in get_args(kind) else (kind,)) if one is not type(None)]
+    wanted = kinds[0]
+    try:
+        if wanted is Path:
+            return from_home(text)
+        if wanted is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if get_args(wanted):  # a tuple of one kind
+            return tuple(get_args(wanted)[0](part.strip()) for part in text.strip("[]").split(","))
+        return wanted(text)
+    except (ValueError, KeyError):
+        said = "true or false" if wanted is bool else "numbers" if get_args(wanted) else "a number"
+        raise UserError(f"{key}={text} must be {said}.") from None

@@ -1,0 +1,68 @@
+"""What is said of the data at each start of a training; ``lungseg check`` says it in full."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+
+from lungseg.data import duplicates
+from lungseg.data.cache import SliceCache
+from lungseg.errors import UserError
+from lungseg.imaging import greys
+
+LOOKED_AT = 40  # slices whose grey values are described
+NAMED = 3
+
+
+def refuse_leaks(caches: Mapping[str, SliceCache]) -> None:
+    """Refuses the same pixels in two parts of a split, whatever their files are called.
+
+    Raises:
+        UserError: there are such pictures.
+    """
+    for left, right in combinations(caches, 2):
+        names = {info.digest: info.name for info in caches[left].infos if info.digest is not None}
+        twins = [(names[info.digest], info.name) for info in caches[right].infos if info.digest in names]
+        if twins:
+            shown = ", ".join(f"{one} in {left} and {other} in {right}" for one, other in twins[:NAMED])
+            raise UserError(
+                f"{_count(len(twins), 'picture')} in two parts of the split ({shown}): results would be too good; remove one "
+                "of each."
+            )
+
+
+def described(caches: Mapping[str, SliceCache]) -> str:
+    """A line about lung and grey values."""
+    parts = []
+    for part, cache in caches.items():
+        lung = [float(cache.target(i)[..., 0].mean() / 255) for i in range(len(cache))]
+        with_lung = sum(share > 0 for share in lung)
+        parts.append(f"{with_lung} of {len(cache)} {part}" + (f" (mostly {np.median(lung):.0%} of a slice)" if lung else ""))
+    first = next(iter(caches.values()))
+    chosen = np.unique(np.linspace(0, len(first) - 1, LOOKED_AT).round().astype(int))
+    kinds = Counter(greys.describe(first.image(i)).kind for i in chosen)
+    return f"Data: lung in {', '.join(parts)}; grey values are {' and '.join(kind for kind, _ in kinds.most_common())}."
+
+
+def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
+    """Sentences about pictures that come in two parts of the split flipped, shifted or saved again."""
+    prints, groups, names = [], [], []
+    for number, cache in enumerate(caches.values()):
+        for i, info in enumerate(cache.infos):
+            print_ = duplicates.fingerprint(cache.image(i))
+            if print_ is not None:
+                prints.append(print_)
+                groups.append(number)  # within a part nothing can leak
+                names.append(info.name)
+    pairs = [(names[i], names[j]) for i, j, _ in duplicates.alike(prints, groups)]
+    if pairs:
+        shown = ", ".join(f"{one} and {other}" for one, other in pairs[:NAMED])
+        yield (
+            f"{_count(len(pairs), 'picture')} alike in two parts of the split ({shown}): results may be too good; "
+            "lungseg check shows them."
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what} is" if number == 1 else f"{number} {what}s are"

@@ -1,0 +1,165 @@
+"""What a check has found, for a person to read: on the screen, as a page with pictures, as JSON."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg import html
+from lungseg.data.check import Checked, Findings, Spot, Twins
+from lungseg.imaging.overlay import MASK_COLOUR, grid, overlay
+from lungseg.imaging.plausibility import Doubt
+from lungseg.imaging.writers import png
+
+SHOWN = 10  # pairs as pictures
+LISTED = 200  # pairs in a table
+PICTURE_SIDE = 360
+TWINS = 12  # pairs of files as pictures
+
+
+def as_screen(found: Findings) -> str:
+    """A table of the parts and all notes, in plain text."""
+    rows = [PART_COLUMNS, *([str(cell) for cell in row] for row in _part_rows(found))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(PART_COLUMNS))]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    within = [twins.sentence for twins in found.twins if not twins.leak]
+    more = [f"... and {len(within) - SHOWN} more, all in check.json"] if len(within) > SHOWN else []
+    odd = [f"{one.case.name}: {'; '.join(one.sentences)}" for one in found.odd()]
+    rest = [f"... and {len(odd) - SHOWN} more pairs, all in check.json"] if len(odd) > SHOWN else []
+    return "\n".join(["", *lines, "", *found.notes, *within[:SHOWN], *more, *([""] if odd else []), *odd[:SHOWN], *rest])
+
+
+def as_json(found: Findings) -> dict[str, Any]:
+    """Everything, as plain values."""
+    return {
+        "faults": found.faults,
+        "notes": found.notes,
+        "parts": [dict(zip(PART_COLUMNS, row, strict=True)) for row in _part_rows(found)],
+        "twins": [
+            {
+                "files": [twins.first.case.name, twins.second.case.name],
+                "slices": list(twins.slices),
+                "likeness": round(twins.likeness, 3),
+                "between_parts": twins.leak,
+            }
+            for twins in found.twins
+        ],
+        "pairs": [_pair(one) for one in found.ranked()],
+    }
+
+
+def as_page(found: Findings, where: str) -> str:
+    """A page that shows the faults, the most suspicious pairs and every pair with a doubt."""
+    ranked = found.ranked()
+    odd = found.odd()
+    sections = []
+    if found.faults:
+        sections.append(
+            html.section("To be mended", html.listing(found.faults, "bad"), lead="These spoil a training or its scores.")
+        )
+    sections.append(html.section("What is there", html.table(PART_COLUMNS, _part_rows(found)), html.listing(found.notes)))
+    if ranked:
+        lead = f"{len(odd)} of {len(ranked)} pairs are odd. The oddest come first; lung as the mask has it is outlined in blue."
+        figures = [(png(_picture(one, spot)), _slice_name(one, spot), _reasons(spot)) for one, spot in found.spots()[:SHOWN]]
+        sections.append(html.section("Look at these first", html.pictures(figures), lead=lead))
+    if found.twins:
+        lead = "The same picture in two files, or one made from the other. Across the parts of a split, scores become too good."
+        sections.append(html.section("Pictures that come twice", html.pictures(_twin_figures(found.twins[:TWINS])), lead=lead))
+    if odd:
+        rows = [(one.case.name, one.part, round(one.degree, 2), "; ".join(one.sentences)) for one in odd[:LISTED]]
+        lead = "" if len(odd) <= LISTED else f"The first {LISTED} of {len(odd)}; check.json holds all."
+        table = html.table(("pair", "part", "degree (1 is the limit)", "what is odd"), rows)
+        sections.append(html.section("Every pair with a doubt", table, lead=lead))
+    return html.page("Check of a data set", where, sections)
+
+
+def suspicious_picture(found: Findings) -> NDArray[np.uint8]:
+    """The most suspicious pairs on one sheet (H, W, 3)."""
+    shown = found.spots()[:SHOWN]
+    names = [_slice_name(one, spot).rpartition("/")[2] for one, spot in shown]
+    captions = [f"{name}  {', '.join(doubt.kind for doubt in spot.doubts)}" for name, (_, spot) in zip(names, shown, strict=True)]
+    return grid([_picture(*pair) for pair in shown], 5, captions, legend=[("mask", MASK_COLOUR)])
+
+
+PART_COLUMNS = ("part", "files", "slices", "with lung", "patients", "size", "grey values", "lung", "mask values")
+
+
+def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
+    for part in dict.fromkeys(one.part for one in found.checked):
+        own = [one for one in found.checked if one.part == part]
+        patients = {one.case.patient for one in own}
+        lung = sorted(one.lung for one in own)
+        kinds = Counter(one.greys.kind for one in own)
+        yield (
+            part,
+            len(own),
+            sum(one.shape[0] for one in own),
+            sum(one.with_lung for one in own),
+            "unknown" if None in patients else len(patients),
+            _most([f"{one.shape[1]} x {one.shape[2]}" for one in own]),
+            f"{_most(kinds.elements())}, {min(one.greys.low for one in own):.0f} to {max(one.greys.high for one in own):.0f}",
+            f"{lung[0]:.1%} to {lung[-1]:.1%}, mostly {lung[len(lung) // 2]:.1%}",
+            _most([", ".join(f"{value:g}" for value in one.values) for one in own]),
+        )
+
+
+def _most(values: Any) -> str:
+    """The commonest of some texts, and how many others there are."""
+    counted = Counter(values).most_common()
+    return str(counted[0][0]) + (f" and {len(counted) - 1} others" if len(counted) > 1 else "")
+
+
+def _pair(one: Checked) -> dict[str, Any]:
+    return {
+        "name": one.case.name,
+        "part": one.part,
+        "patient": one.case.patient,
+        "shape": list(one.shape),
+        "slices_with_lung": one.with_lung,
+        "lung_fraction": round(one.lung, 5),
+        "grey_kind": one.greys.kind,
+        "grey_low": one.greys.low,
+        "grey_high": one.greys.high,
+        "grey_air": one.greys.air,
+        "grey_tissue": one.greys.tissue,
+        "mask_values": list(one.values),
+        "degree": round(one.degree, 3),
+        "doubts": _doubts(one.doubts),
+        "slices": [{"slice": spot.z, "degree": round(spot.degree, 3), "doubts": _doubts(spot.doubts)} for spot in one.spots],
+    }
+
+
+def _doubts(doubts: Iterable[Doubt]) -> list[dict[str, Any]]:
+    return [{"kind": doubt.kind, "sentence": doubt.sentence, "degree": round(doubt.degree, 3)} for doubt in doubts]
+
+
+def _slice_name(one: Checked, spot: Spot) -> str:
+    return one.case.name if one.shape[0] == 1 else f"{one.case.name} slice {spot.z}"
+
+
+def _reasons(spot: Spot) -> str:
+    return "\n".join(doubt.sentence for doubt in spot.doubts) or "nothing odd"
+
+
+def _picture(one: Checked, spot: Spot) -> NDArray[np.uint8]:
+    image, labels = one.case.read()
+    return overlay(*_small(image[spot.z], labels[spot.z]))
+
+
+def _small(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A slice and its mask of at most ``PICTURE_SIDE`` pixels, so that an outline stays seen where the picture is shown small."""
+    scale = min(1.0, PICTURE_SIDE / max(image.shape))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+    return shrunk, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
+
+
+def _twin_figures(every: list[Twins]) -> Iterator[tuple[bytes, str, str]]:
+    for twins in every:
+        stacks = (twins.first.case.read()[0], twins.second.case.read()[0])
+        slices = [stack[z] for stack, z in zip(stacks, twins.slices, strict=True)]
+        sides = [overlay(*_small(slice_, np.zeros(slice_.shape, np.uint8))) for slice_ in slices]
+        yield png(grid(sides, 2)), f"{twins.first.case.name} | {twins.second.case.name}", twins.sentence
