@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from lungseg.errors import UserError
+from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.slices import SUFFIXES, is_image, read_labels, read_stack
 
 RNG = np.random.default_rng(8)
@@ -395,3 +396,21 @@ def test_a_volume_knows_no_jpeg_noise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 5 values"):
         read_labels(tmp_path / "organs.nii.gz")
     np.testing.assert_array_equal(read_labels(tmp_path / "organs.nii.gz", lung_values=[10]), organs == 10)
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        ({}, ()),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.95, -0.31]}, ()),  # a tilted gantry
+        ({"Modality": "MR"}, ("its header says MR, not CT",)),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, ("it is a localizer, no axial slice",)),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, ("its header says that it is no axial slice",)),
+        ({"BodyPartExamined": "HEAD"}, ("its header says HEAD, not chest",)),
+    ],
+)
+def test_a_dicom_header_says_what_is_no_axial_chest_ct(tags: dict[str, Any], says: tuple[str, ...], tmp_path: Path) -> None:
+    for name in ("a.dcm", "1.2.840"):
+        dicom(tmp_path / name, **tags)
+        assert header_doubts(tmp_path / name) == says
+    assert header_doubts(tmp_path / "nowhere.png") == ()

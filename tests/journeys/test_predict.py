@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -597,3 +598,29 @@ def test_commands_that_do_not_exist_are_named() -> None:
     assert "lungseg predict" in done.err
     assert lungseg("--version").out.strip()
     assert lungseg().code == 0
+
+
+def test_a_result_that_cannot_be_right_is_warned_of(checkpoint_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    rng = np.random.default_rng(0)
+    write_png(folder / "noise.png", rng.integers(0, 255, (80, 80), np.uint8))
+    write_png(folder / "photo.png", cv2.GaussianBlur(rng.integers(0, 255, (96, 120), np.uint8), (0, 0), 6))
+    write_png(folder / "constant.png", np.full((64, 64), 90, np.uint8))
+    write_slice(folder, tmp_path / "truth", "chest.png", seed=1, side=96)
+    done = predict(checkpoint_file, folder, tmp_path / "out", "threshold=0.999")
+    said = {row["file"]: row["warnings"].split("; ") for row in table(tmp_path / "out" / "summary.csv")}
+    for name in ("noise.png", "photo.png"):
+        assert "the picture does not look like an axial chest CT" in said[name]
+        assert f"Warning: {name}: the picture does not look like an axial chest CT" in done.out
+    assert said["constant.png"] == ["the picture has no structure, all its pixels have one value"]
+    assert said["chest.png"] == ["no lung found"]
+    predict(checkpoint_file, folder / "chest.png", tmp_path / "all", "threshold=0.001")
+    warned = table(tmp_path / "all" / "summary.csv")[0]["warnings"]
+    assert "of the mask lies outside the body" in warned
+    assert "of the mask is dense tissue" in warned
+
+
+def test_in_python_too_an_odd_mask_is_said(checkpoint_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    segmenter = Segmenter.load(checkpoint_file, threshold=0.999)
+    assert not segmenter(chest(64)[0]).any()
+    assert caplog.messages == ["the array: no lung found"]

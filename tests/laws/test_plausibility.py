@@ -152,3 +152,7 @@ def test_a_picture_of_eight_bits_is_told_and_cut_lungs_too() -> None:
     assert (greys.describe(wide).kind, greys.describe(narrow).kind) == (greys.EIGHT_BIT, greys.EIGHT_BIT)
     assert greys.describe(wide).flat < 0.1 < 0.5 < greys.describe(narrow).flat
     assert greys.describe(np.full((20, 30), 7.0)).kind == greys.OTHER
+
+
+def test_the_air_around_the_body_is_no_cut_lung() -> None:
+    assert kinds(IMAGE, LUNG | (IMAGE < -930))[0] == "outside"

@@ -92,7 +92,7 @@ def look(image: NDArray[Any], mask: NDArray[Any]) -> Look:
         body=_count(body),
         lung=_count(coarse_lung),
         full_lung=_count(lung),
-        outside=_count(coarse_lung & ~body & ~_cut_lung(coarse_lung, ~body & ~parts.padding)),
+        outside=_count(coarse_lung & ~body & ~_cut_lung(coarse_lung, parts)),
         solid=_count(ndimage.binary_opening(coarse_lung & tissue, iterations=3)),
         missed=_count(ndimage.binary_opening(left_out, iterations=2)),
         rim=_count(left_out & ndimage.binary_dilation(coarse_lung, iterations=2)),
@@ -173,11 +173,13 @@ def _is_unlike_ct(parts: Parts) -> bool:
     )
 
 
-def _cut_lung(lung: NDArray[np.bool_], air: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _cut_lung(lung: NDArray[np.bool_], parts: Parts) -> NDArray[np.bool_]:
     """Air that no tissue closes in and that is mostly lung: a field of view that ends inside the lung shows no chest wall there."""
-    labels, count = ndimage.label(air)
-    if count == 0:
-        return air
+    field = ~parts.padding
+    edge = field & ~ndimage.binary_erosion(field, iterations=2)
+    labels, count = ndimage.label(field & ~parts.body)
+    if count == 0 or not (edge & parts.body).any():  # a field that ends in the lung ends in the wall beside it too
+        return np.zeros_like(lung)
     filled = ndimage.mean(lung, labels, np.arange(count + 1)) > 0.8
     filled[0] = False
     return np.asarray(filled[labels], dtype=bool)
