@@ -148,7 +148,7 @@ def test_doubtful_masks_come_first(sound: Path, tmp_path: Path) -> None:
     assert "outside" in doubts["train/p2_1.tif"] or "solid" in doubts["train/p2_1.tif"]
     assert {pair["name"] for pair in found["pairs"][:3]} == {"train/p1_1.tif", "train/p2_1.tif", "train/p5_1.tif"}
     assert "train/p4_1.tif, train/p5_1.tif have one and the same mask." in found["notes"]
-    assert "1 of 6 slices hold no lung." in found["notes"]
+    assert "Without lung: 1 of 6 slices." in found["notes"]
     assert any(note.startswith("No patient is known") for note in found["notes"])
 
 
@@ -169,7 +169,7 @@ def test_volumes_and_other_units_of_grey_are_told(tmp_path: Path) -> None:
         "HU", "HU at another scale", "HU with an offset",
     ]  # fmt: skip
     notes = " ".join(found["notes"])
-    for part in ("several kinds", "1 files are not true HU", "slope near 1.2", "an intercept near", "slices hold no lung"):
+    for part in ("several kinds", "1 files are not true HU", "slope near 1.2", "an intercept near", "Without lung: "):
         assert part in notes
     assert all(len(pair["slices"]) >= 1 for pair in found["pairs"])
 

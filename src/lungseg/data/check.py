@@ -22,6 +22,7 @@ NO_LUNG = "no training mask holds any lung: look at the masks, or name their lun
 NAMED = 5  # names in a sentence, then a count
 MOST_VALUES = 16  # of a mask that are kept
 SPOTS, APART = 3, 5  # slices of a volume that are shown, and how far apart they lie
+RARE = 0.05  # of the files; a unit of grey values that fewer have may be a mistake of ours
 FLAT = 0.5  # of the air inside the body has the lowest value: the lungs are cut to black
 
 
@@ -246,7 +247,8 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
             "No patient is known for every image, so that one patient's images may lie on both sides of the split: name them by "
             "data.patient_regex='...' or in a manifest."
         )
-    kinds = Counter(one.greys.kind for one in checked)
+    every = Counter(one.greys.kind for one in checked)
+    kinds = Counter({kind: count for kind, count in every.items() if count >= RARE * len(checked)})  # the rest may be odd slices
     if len(kinds) > 1:
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         notes.append(f"The grey values are of several kinds ({told}): a manifest can give each source its slope and intercept.")
@@ -271,7 +273,7 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
         )
     empty = sum(one.shape[0] - one.with_lung for one in checked)
     if empty:
-        notes.append(f"{empty} of {sum(one.shape[0] for one in checked)} slices hold no lung.")
+        notes.append(f"Without lung: {empty} of {sum(one.shape[0] for one in checked)} slices.")
     values = Counter(one.values for one in checked)
     if len(values) > 1:
         told = "; ".join(f"{', '.join(f'{v:g}' for v in held)} in {count}" for held, count in values.most_common(NAMED))

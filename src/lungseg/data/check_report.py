@@ -100,7 +100,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
             sum(one.with_lung for one in own),
             "unknown" if None in patients else len(patients),
             _most([f"{one.shape[1]} x {one.shape[2]}" for one in own]),
-            f"{_most(kinds.elements())}, {min(one.greys.low for one in own):.0f} to {max(one.greys.high for one in own):.0f}",
+            f"{' or '.join(kind for kind, _ in kinds.most_common())}, {min(one.greys.low for one in own):.0f} to {max(one.greys.high for one in own):.0f}",
             f"{lung[0]:.1%} to {lung[-1]:.1%}, mostly {lung[len(lung) // 2]:.1%}",
             _most([", ".join(f"{value:g}" for value in one.values) for one in own]),
         )
@@ -109,7 +109,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
 def _most(values: Any) -> str:
     """The commonest of some texts, and how many others there are."""
     counted = Counter(values).most_common()
-    return str(counted[0][0]) + (f" and {len(counted) - 1} others" if len(counted) > 1 else "")
+    return str(counted[0][0]) + (f" and {len(counted) - 1} more" if len(counted) > 1 else "")
 
 
 def _pair(one: Checked) -> dict[str, Any]:

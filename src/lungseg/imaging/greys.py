@@ -10,7 +10,7 @@ from lungseg.imaging.body import PADDING_HU, divide
 
 HU, SCALED, OFFSET, EIGHT_BIT, OTHER = "HU", "HU at another scale", "HU with an offset", "8-bit grey", "other"
 AIR_HU, TISSUE_HU = (-1100.0, -900.0), (-150.0, 150.0)
-FEWEST = 0.003  # of the pixels must be air outside the body, or lung would pass for it
+FEWEST = 0.02  # of the pixels must be air around the body, or a lung that the field of view cuts would pass for it
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def describe(image: NDArray[Any]) -> Greys:
     tissue = float(np.median(parts.values[parts.tissue])) if parts.tissue.any() else high
     padding = float(np.mean(image < PADDING_HU)) if high > PADDING_HU else 0.0
     whole = bool((image == np.round(image)).all())
-    kind = _kind(low, high, air if air is not None else low, tissue, whole)
+    kind = _kind(low, high, air if air is not None else max(low, AIR_HU[0]), tissue, whole)
     lungs = parts.body & ~parts.tissue
     flat = float(np.mean(parts.values[lungs] <= low)) if lungs.any() else 0.0
     return Greys(low, high, air, tissue, padding, kind, flat)
