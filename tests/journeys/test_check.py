@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 def test_a_sound_set_has_no_fault(sound: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = check(sound, out, "data.patient_regex=^p(.*)_")
+    done = check(sound, out, "data=folder", "data.patient_regex='^p(.*)_'")  # as in a training's command
     assert (done.code, done.err) == (0, ""), done.out
     assert "6 files with a mask" in done.out
     assert re.search(r"train +4 +4 +4 +4 +96 x 96 +HU", done.out)
@@ -205,6 +205,7 @@ def test_the_report_has_a_place_of_its_own_unless_told(sound: Path, tmp_path: Pa
         (("data.root=x", "data.mask_values=a"), ["data.mask_values=a must be numbers"]),
         (("data.root=x", "data.patient_regex=("), ["is no regular expression"]),
         (("data.root=x", "data.manifest=y"), ["one of them"]),
+        (("data=phantom",), ["data=phantom cannot be checked"]),
     ],
     ids=lambda value: " ".join(value),
 )

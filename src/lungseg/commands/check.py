@@ -28,6 +28,7 @@ HELP = """\
   data.mask_values=1,2     values in the masks that are lung, where they hold more than two
   data.ignore_values=9     values in the masks where nobody knows
   output=DIR               where check.html, check.json and suspicious.png go; outputs/check/NAME unless given
+  data=folder|manifest     may be given as in the training's command, and changes nothing
   -q                       only warnings and errors
   debug=true               what lies behind an error too, as a traceback
 
@@ -40,6 +41,7 @@ Exit code: 0 no fault, 1 faults that spoil a training or its scores, 2 refused."
 class Options:
     """What may stand on the command line, with its type and default."""
 
+    data: str | None = None
     data_root: Path | None = None
     data_manifest: Path | None = None
     data_patient_regex: str | None = None
@@ -95,6 +97,8 @@ def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
     from lungseg.data.sources import FolderSource, ManifestSource
 
     given = (options.data_root, options.data_manifest)
+    if options.data not in (None, "folder", "manifest"):
+        raise UserError(f"data={options.data} cannot be checked: give data.root=DIR or data.manifest=FILE.csv.")
     if sum(one is not None for one in given) != 1:
         raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
     shared: dict[str, Any] = {

@@ -22,7 +22,7 @@ NO_LUNG = "no training mask holds any lung: look at the masks, or name their lun
 NAMED = 5  # names in a sentence, then a count
 MOST_VALUES = 16  # of a mask that are kept
 SPOTS, APART = 3, 5  # slices of a volume that are shown, and how far apart they lie
-RARE = 0.05  # of the files; a unit of grey values that fewer have may be a mistake of ours
+RARE = 0.1  # of the files; a unit of grey values that fewer have may be a mistake of ours
 FLAT = 0.5  # of the air inside the body has the lowest value: the lungs are cut to black
 
 
@@ -155,6 +155,12 @@ def check(parts: Mapping[str, Sequence[FileCase]], done: Callable[[], None] = la
     return found
 
 
+def grey_kinds(checked: Sequence[Checked]) -> Counter[str]:
+    """The units of grey values that a good part of the files have, and how many have each."""
+    kinds = Counter(one.greys.kind for one in checked)
+    return Counter({kind: count for kind, count in kinds.items() if count >= RARE * len(checked)})
+
+
 def _checked(part: str, case: FileCase, image: NDArray[np.float32], labels: NDArray[np.uint8]) -> Checked:
     looks = [look(slice_, own) for slice_, own in zip(image, labels, strict=True)]
     lung = np.count_nonzero(labels == LUNG, axis=(1, 2))
@@ -247,8 +253,7 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
             "No patient is known for every image, so that one patient's images may lie on both sides of the split: name them by "
             "data.patient_regex='...' or in a manifest."
         )
-    every = Counter(one.greys.kind for one in checked)
-    kinds = Counter({kind: count for kind, count in every.items() if count >= RARE * len(checked)})  # the rest may be odd slices
+    kinds = grey_kinds(checked)
     if len(kinds) > 1:
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         notes.append(f"The grey values are of several kinds ({told}): a manifest can give each source its slope and intercept.")

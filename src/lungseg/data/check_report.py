@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg import html
-from lungseg.data.check import Checked, Findings, Spot, Twins
+from lungseg.data.check import Checked, Findings, Spot, Twins, grey_kinds
 from lungseg.imaging.overlay import MASK_COLOUR, grid, overlay
 from lungseg.imaging.plausibility import Doubt
 from lungseg.imaging.writers import png
@@ -92,7 +92,8 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
         own = [one for one in found.checked if one.part == part]
         patients = {one.case.patient for one in own}
         lung = sorted(one.lung for one in own)
-        kinds = Counter(one.greys.kind for one in own)
+        kinds = " or ".join(kind for kind, _ in grey_kinds(own).most_common())
+        low, high = min(one.greys.low for one in own), max(one.greys.high for one in own)
         yield (
             part,
             len(own),
@@ -100,7 +101,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
             sum(one.with_lung for one in own),
             "unknown" if None in patients else len(patients),
             _most([f"{one.shape[1]} x {one.shape[2]}" for one in own]),
-            f"{' or '.join(kind for kind, _ in kinds.most_common())}, {min(one.greys.low for one in own):.0f} to {max(one.greys.high for one in own):.0f}",
+            f"{kinds}, {low:.0f} to {high:.0f}",
             f"{lung[0]:.1%} to {lung[-1]:.1%}, mostly {lung[len(lung) // 2]:.1%}",
             _most([", ".join(f"{value:g}" for value in one.values) for one in own]),
         )
