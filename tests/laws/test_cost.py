@@ -200,7 +200,8 @@ def watched(epochs: int, console: Console, **arguments: object) -> str:
 
 def test_the_time_left_is_said_once_when_the_pace_is_known() -> None:
     said = watched(3, Console(file=io.StringIO(), force_terminal=False))
-    assert said.count("At the pace of the first 2 steps, the training ends in about 1 s.") == said.count("At the pace") == 1
+    assert len(re.findall(r"^At the pace of the first 2 steps, the training ends in about \d+ s\.$", said, re.MULTILINE)) == 1
+    assert said.count("At the pace") == 1
 
 
 @pytest.mark.parametrize("limits", [{"epochs": 1, "max_steps": 3}, {"epochs": 9, "max_time": {"seconds": 0}}])
@@ -214,5 +215,6 @@ def test_a_bar_is_seen_through_validation_and_test_and_keeps_lines_whole() -> No
     assert re.search(r"epoch 1/2 \S* +\d/8 steps", plain)
     assert re.search(r"epoch 2/2, validation 1/1 \S* +8/8 steps", plain)
     assert re.search(r"test \S* +1/1 steps", plain)
-    assert "\nAt the pace of the first 2 steps, the training ends in about 1 s.\n" in plain.replace("\r", "\n")
+    told = r"^At the pace of the first 2 steps, the training ends in about \d+ s\.$"
+    assert re.search(told, plain.replace("\r", "\n"), re.MULTILINE)
     assert shown.rstrip().endswith("\x1b[2K")  # the bar leaves nothing behind

@@ -60,7 +60,7 @@ def shrunk(where: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_
 
 
 def _coarse(image: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    pixels = np.clip(image, -BEYOND, BEYOND).astype(np.float32)
+    pixels = np.clip(image, -BEYOND, BEYOND).astype(np.float32, copy=False)
     if pixels.max() > PADDING_HU:
         pixels = np.maximum(pixels, np.float32(PADDING_HU))
     scale = GRID / max(pixels.shape)
