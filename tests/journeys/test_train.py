@@ -420,6 +420,10 @@ def _damaged(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def _constant(root: Path) -> None:
+    write_png(root / "Train" / "Images" / "p01_b.png", np.full((64, 64), 7, np.uint8))
+
+
 def _patient_on_both_sides(root: Path) -> None:
     write_slice(root / "Test" / "Images", root / "Test" / "Masks", "p01_z.png", seed=3)
 
@@ -433,7 +437,8 @@ def _patient_on_both_sides(root: Path) -> None:
         (_other_size, ["p01_a.png", "64 x 64", "32 x 32"]),
         (_no_lung, ["no training mask holds any lung"]),
         (_damaged, ["p01_a.png", "damaged"]),
-        (_patient_on_both_sides, ["1 patients are both in", "p01"]),
+        (_constant, ["p01_b.png is constant (all 7)", "remove it and its mask"]),
+        (_patient_on_both_sides, ["1 patient is both in", "p01"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -153,6 +153,13 @@ def test_sources_are_balanced_when_asked_for(files: Path) -> None:
         ManifestSource(path, balance="patient")
 
 
+@pytest.mark.parametrize(("slope", "said"), [("3e38", "no finite values with slope 3e"), ("1e-45", "is constant")])
+def test_a_scale_that_leaves_no_grey_values_is_refused(slope: str, said: str, files: Path) -> None:
+    path = manifest(files, f"i/a.tif,m/a.png,A,train,{slope},5,", "i/b.tif,m/b.png,B,val,,,")
+    with pytest.raises(UserError, match=rf"a\.tif .*{said}"):
+        ManifestSource(path).split().train[0].read()
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -78,7 +78,15 @@ class FileCase:
                 f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: they must be alike."
             )
         if self.slope != 1.0 or self.intercept != 0.0:
-            image = image * np.float32(self.slope) + np.float32(self.intercept)
+            with np.errstate(over="ignore", invalid="ignore"):
+                image = image * np.float32(self.slope) + np.float32(self.intercept)
+            if not np.isfinite(image).all():
+                raise UserError(f"{self.image} has no finite values with slope {self.slope:g} and intercept {self.intercept:g}.")
+        if image.min() == image.max():
+            raise UserError(
+                f"{self.image} is constant (all {image.flat[0]:g}), there is nothing to learn from: replace it, or remove it and "
+                "its mask."
+            )
         return image, labels
 
 
@@ -222,7 +230,8 @@ class ManifestSource:
                 reader.fieldnames = columns
                 rows = [(reader.line_num, row) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({error}).") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({reason}): check data.manifest.") from error
         missing = [name for name in ("image", "mask") if name not in columns]
         unknown = [name for name in columns if name not in self.COLUMNS]
         if missing or unknown:
