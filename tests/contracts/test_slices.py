@@ -1,5 +1,6 @@
 """What every kind of image file must do: give exactly its values, or one sentence that names the file."""
 
+import gzip
 import logging
 import struct
 import zlib
@@ -294,6 +295,66 @@ def test_sizes_are_checked_before_anything_is_decoded(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         with pytest.raises(UserError):
             read_stack(path)
+
+
+def test_a_picture_that_is_too_large_says_so(tmp_path: Path) -> None:
+    for side in (8_200, 14_000, 60_000):
+        (tmp_path / "a.png").write_bytes(_png_of(side, side))
+        with pytest.raises(UserError, match=r"a\.png has .* pixels, more than the 67108864 that are read: crop it"):
+            read_stack(tmp_path / "a.png")
+
+
+def test_a_deflated_dicom_file_is_not_inflated_beyond_a_slice(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    dicom(path, syntax=DeflatedExplicitVRLittleEndian)
+    whole = path.read_bytes()
+    start = 144 + int(struct.unpack_from("<I", whole, 140)[0])
+    inner = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
+    pixels = inner.rindex(b"\xe0\x7f\x10\x00")
+    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    bomb = [inner[:pixels], b"\xdf\x7f\x10\x00OB\0\0" + struct.pack("<I", 2**28), *[bytes(2**24)] * 16, inner[pixels:]]
+    path.write_bytes(whole[:start] + b"".join(map(deflater.compress, bomb)) + deflater.flush())
+    with pytest.raises(UserError, match=r"a\.dcm has too many pixels"):
+        read_stack(path)
+
+
+def test_a_nifti_header_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    nifti(path, STACK)
+    whole = path.read_bytes()
+    for place, kind, value in ((40, "h", 0), (42, "h", -31), (70, "h", 999), (70, "h", 64), (72, "h", 1)):
+        data = bytearray(whole)
+        struct.pack_into(f"<{kind}", data, place, value)
+        path.write_bytes(data)
+        with suppress(UserError):
+            np.testing.assert_array_equal(read_stack(path), STACK)  # the bits of a voxel follow from its type
+            assert place == 72
+            continue
+        assert place != 72
+    with gzip.open(tmp_path / "b.nii.gz", "wb") as file:  # a bomb behind the volume
+        file.write(whole + bytes(2**21))
+    with pytest.raises(UserError, match="goes on behind its last voxel"):
+        read_stack(tmp_path / "b.nii.gz")
+
+
+def test_a_channel_of_nan_is_a_colour(tmp_path: Path) -> None:
+    values = np.dstack([GREY8, GREY8, np.full_like(GREY8, 0)]).astype(np.float32)
+    values[..., 1] = np.nan
+    opencv(tmp_path / "a.tif", values)
+    extremes = np.dstack([np.full((9, 9), value, np.int16) for value in (32767, 32767, -32768)])
+    opencv(tmp_path / "b.tif", extremes)
+    for name in ("a.tif", "b.tif"):
+        with pytest.raises(UserError, match="colour"):
+            read_stack(tmp_path / name)
+
+
+def test_a_library_that_rambles_is_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    tiff(tmp_path / "a.tif", GREY8)
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:200])
+    for name, says in (("a.png", r"\(cannot identify image file\)"), ("a.tif", "names no size")):
+        with pytest.raises(UserError, match=says):
+            read_stack(tmp_path / name)
 
 
 def test_a_file_without_suffix_is_dicom_only_with_dicoms_mark(tmp_path: Path) -> None:

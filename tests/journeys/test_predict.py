@@ -39,7 +39,7 @@ def window_file(checkpoint_file: Path, tmp_path: Path) -> Path:
     """The same network, trained on HU."""
     stored, path = checkpoint.load(checkpoint_file), tmp_path / "window.ckpt"
     preprocess = Preprocess(size=64, normalisation="window")
-    checkpoint.save(path, checkpoint.Checkpoint(stored.net, stored.weights, preprocess, stored.metrics))
+    checkpoint.save(path, checkpoint.Checkpoint(stored.net, stored.weights, preprocess, metrics=stored.metrics))
     return path
 
 
@@ -280,6 +280,15 @@ def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path
     assert (bad["file"], bad["lung_fraction"], bad["seconds"]) == ("a2.png", "", "")
 
 
+def test_a_constant_image_is_said_to_be_one(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    write_png(images / "grey.png", np.full((40, 50), 77, np.uint8))
+    write_png(images / "pixel.png", np.full((1, 1), 77, np.uint8))
+    assert predict(checkpoint_file, images, tmp_path / "out", "threshold=0.01").code == 0
+    said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    assert {name for name, warning in said.items() if "the image is constant" in warning} == {"grey.png", "pixel.png"}
+    assert read_png(tmp_path / "out" / "grey.png").shape == (40, 50)
+
+
 def test_grey_values_that_are_no_hu_are_a_fault_of_their_file(window_file: Path, images: Path, tmp_path: Path) -> None:
     done = predict(window_file, images, tmp_path / "out")
     assert done.code == 1, done.err
@@ -326,7 +335,7 @@ def test_the_summary_has_what_was_done_before_an_interruption(checkpoint_file: P
 
 def test_progress_is_told_on_and_off_a_terminal(checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(22):
-        write_png(tmp_path / "images" / f"{number:02}.png", np.full((16, 16), number, np.uint8))
+        write_slice(tmp_path / "images", tmp_path / "truth", f"{number:02}.png", number, side=16)
     words = ("threshold=0.01",)  # lung everywhere, and so no warning
     done = predict(checkpoint_file, tmp_path / "images", tmp_path / "plain", *words)
     lines = [line for line in done.out.splitlines() if " left" in line]
@@ -565,6 +574,15 @@ def test_checkpoints_that_cannot_be_read_are_refused(checkpoint_file: Path, imag
     for content in (b"", b"text", whole[:1000], whole[: len(whole) // 2]):
         other.write_bytes(content)
         assert_refused(predict(other, images, tmp_path / "out"), "other.ckpt")
+    content = torch.load(checkpoint_file, weights_only=True)
+    for field, value in (
+        ("net", {"class": "os.system"}),
+        ("preprocess", {"size": 9}),
+        ("net", {**content["net"], "widths": [4, 9]}),
+    ):
+        torch.save({**content, field: value}, other)
+        assert_refused(predict(other, images, tmp_path / "out"), "other.ckpt cannot be used: ", "give the best.ckpt of a")
+    assert not (tmp_path / "out").exists()
     torch.save({"weights": 1}, other)
     assert_refused(predict(other, images, tmp_path / "out"), "is not a lungseg checkpoint")
 

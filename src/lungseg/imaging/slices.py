@@ -8,7 +8,9 @@ values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom ar
 
 import logging
 import math
+import re
 import warnings
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,10 +24,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lungseg.errors import UserError
-from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.imaging.limits import MAX_PIXELS, MAX_VOXELS, check_size, too_large
 from lungseg.imaging.nifti import read_nifti
 from lungseg.labels import BACKGROUND, IGNORE, LUNG
 from lungseg.log import log
@@ -120,11 +124,16 @@ def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # every library raises its own, and damaged bytes can raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200].rstrip(".")
         raise UserError(
-            f"{path} cannot be read, it is damaged or not what its name says ({reason}): copy or export it again."
+            f"{path} cannot be read, it is damaged or not what its name says ({_reason(error)}): copy or export it again."
         ) from error
     return _finite_stack(pixels, path)
+
+
+def _reason(error: Exception) -> str:
+    """What a library says about a file, as one short line without addresses in memory or bytes that a terminal obeys."""
+    text = re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", str(error)).strip() or type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text.splitlines()[-1])[:200].rstrip(".")
 
 
 def _decode(path: Path, labels: bool) -> NDArray[Any]:
@@ -140,8 +149,12 @@ def _decode(path: Path, labels: bool) -> NDArray[Any]:
 
 def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]:
     data = path.read_bytes()
-    with Image.open(BytesIO(data), formats=formats) as image:
-        check_size(path, image.width * image.height)
+    try:
+        opened = Image.open(BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise too_large(path, "too many") from error
+    with opened as image:
+        check_size(path, image.width * image.height * len(image.getbands()))
         _check_single(path, getattr(image, "n_frames", 1))
         image.load()
         if image.mode == "P":
@@ -173,7 +186,10 @@ def _tiff(path: Path, labels: bool) -> NDArray[Any]:
     file = BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
-    check_size(path, tags[256] * tags[257])
+    width, height, channels = (tags.get(tag, missing) for tag, missing in ((256, 0), (257, 0), (277, 1)))
+    if not all(isinstance(value, int) and value > 0 for value in (width, height, channels)):
+        raise ValueError("its header names no size")
+    check_size(path, width * height * channels)
     _check_single(path, 2 if tags.next else 1)
     pixels = _opencv(data)
     photometric = tags.get(262)
@@ -205,6 +221,7 @@ def _npy(path: Path) -> NDArray[Any]:
 def _dicom(path: Path) -> NDArray[Any]:
     if not _has_dicom_mark(path):
         raise UserError(f"{path} is no DICOM file, or one that lost its header: export it again, or remove it.")
+    _check_inflated(path)
     dataset = pydicom.dcmread(path)
     if not all(tag in dataset for tag in ("PixelData", "Rows", "Columns", "PhotometricInterpretation")):
         kind = dataset.get("Modality") or "DICOM"
@@ -222,6 +239,19 @@ def _dicom(path: Path) -> NDArray[Any]:
     return np.asarray(apply_modality_lut(pixels, dataset))
 
 
+def _check_inflated(path: Path) -> None:
+    """Refuses a deflated file that is a thousand times as large inside, which pydicom would inflate first and judge later."""
+    if read_file_meta_info(path).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    with path.open("rb") as file:
+        file.seek(132)
+        read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflater.decompress(file.read(), 4 * MAX_PIXELS)
+    if inflater.unconsumed_tail:
+        raise too_large(path, "too many")
+
+
 def _has_dicom_mark(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
@@ -236,7 +266,9 @@ def _grey(pixels: NDArray[Any], path: Path, tolerance: int = 0) -> NDArray[Any]:
         if np.ptp(pixels[..., -1]) > 0:
             raise UserError(f"{path} is partly transparent: export it without an alpha channel.")
         pixels = pixels[..., :-1]
-    if np.ptp(pixels.astype(np.float64), axis=-1).max(initial=0) > tolerance:
+    with np.errstate(invalid="ignore"):
+        spread = pixels.max(axis=-1).astype(np.float64) - pixels.min(axis=-1)
+    if not (spread <= tolerance).all():  # so that nan is a difference
         raise _colour(path)
     return pixels[..., 0]
 
@@ -248,7 +280,8 @@ def _finite_stack(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
         stack = np.array(pixels, dtype=np.float32, ndmin=3)
     bad = stack.size - np.count_nonzero(np.isfinite(stack))
     if bad:
-        raise UserError(f"{path} holds {bad} values that are not finite (NaN, infinite): replace them, say by air.")
+        values = "1 value that is" if bad == 1 else f"{bad} values that are"
+        raise UserError(f"{path} holds {values} not finite (NaN, infinite): replace them, say by air.")
     return stack
 
 

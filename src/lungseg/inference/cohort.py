@@ -26,6 +26,7 @@ from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.metrics.overlap import Overlap, overlap, summarise
 
 EMPTY = "no lung found"
+CONSTANT = "the image is constant, there is nothing to see in it"
 
 Reading = Future[tuple[NDArray[np.float32], float]]  # grey values (Z, H, W), seconds
 
@@ -165,7 +166,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras) -> 
         item,
         lung_fraction=float(mask.mean()),
         seconds=seconds,
-        warnings=() if mask.any() else (EMPTY,),
+        warnings=(*([CONSTANT] if stack.min() == stack.max() else []), *([] if mask.any() else [EMPTY])),
         scores=() if truth is None else tuple(overlap(found, true) for found, true in zip(mask, truth, strict=True)),
     )
 
