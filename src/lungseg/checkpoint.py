@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
 from lungseg.files import from_home, written_whole
 from lungseg.nets.blocks import EncoderDecoder
 from lungseg.nets.resunet import ResUNet
@@ -28,7 +28,6 @@ from lungseg.signatures import call, check
 FORMAT = "lungseg-1"
 NETS: dict[str, Callable[..., EncoderDecoder]] = {"ResUNet": ResUNet, "UNet": UNet}
 CLASSES = ("lung",)
-SHOWN = 200  # letters of what stands in a file, in a sentence
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,16 @@ class Checkpoint:
         terabytes."""
         for key in ("in_channels", "out_channels"):
             if self.net.get(key, 1) != 1:
-                raise UserError(f"the network has {key}={_short(self.net[key])}, and slices are grey and lung is the one class.")
+                raise UserError(f"the network has {key}={printable(self.net[key])}, and slices are grey and lung is the one class.")
         if self.classes != CLASSES:
-            raise UserError(f"the classes are {_short(self.classes)}, and must be {', '.join(CLASSES)}.")
+            raise UserError(f"the classes are {printable(self.classes)}, and must be {', '.join(CLASSES)}.")
         with torch.device("meta"):
             net = build_net(self.net)
         wanted = net.state_dict()
         for key in {**wanted, **self.weights}:
             if key not in wanted or not _may_become(self.weights.get(key), wanted[key]):
                 raise UserError(
-                    f"the weights do not fit the network {_short(self.net)}: {_short(key)} is missing or of another kind."
+                    f"the weights do not fit the network {printable(self.net)}: {printable(key)} is missing or of another kind."
                 )
         stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in self.weights.values()}
         if sum(value.nbytes for value in self.weights.values()) > sum(stored.values()):
@@ -86,7 +85,7 @@ def build_net(config: Mapping[str, Any]) -> EncoderDecoder:
     """A network from ``{"class": name, **arguments}``; only the classes in ``NETS`` are ever built."""
     name = config.get("class")
     if not isinstance(name, str) or name not in NETS:
-        raise UserError(f"the network class {_short(name)!r} is unknown; known are {', '.join(NETS)}.")
+        raise UserError(f"the network class {printable(name)!r} is unknown; known are {', '.join(NETS)}.")
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items() if key != "class"}
     check(NETS[name], arguments, "model")
     return NETS[name](**arguments)
@@ -148,9 +147,9 @@ def load(path: str | Path) -> Checkpoint:
         )
         stored._outline()
     except UserError as error:
-        raise UserError(f"{path} cannot be used: {_short(error).rstrip('.')}; give the best.ckpt of a training run.") from error
+        raise UserError(f"{path} cannot be used: {printable(error).rstrip('.')}; give the best.ckpt of a training run.") from error
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"{path} is a damaged checkpoint: {type(error).__name__} in {_short(error)}; train it again.") from error
+        raise UserError(f"{path} is a damaged checkpoint: {type(error).__name__} in {printable(error)}; train it again.") from error
     return stored
 
 
@@ -180,11 +179,6 @@ def _may_become(value: object, wanted: Tensor) -> bool:
     )
 
 
-def _short(thing: object) -> str:
-    text = "".join(letter if letter.isprintable() else "?" for letter in str(thing))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
-
-
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _short(lines[0].partition(". ")[0] if lines else type(error).__name__)
+    return printable(lines[0].partition(". ")[0] if lines else type(error).__name__)

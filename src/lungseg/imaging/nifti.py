@@ -58,8 +58,10 @@ def check_whole_nifti(path: Path) -> tuple[int, ...]:
         (kind,) = struct.unpack_from(f"{order}h", header, 70)
         (offset,) = struct.unpack_from(f"{order}f", header, 108)
         size = dims[1 : dims[0] + 1]
-        if not size or min(size) < 1 or kind not in BITS:
+        if not 1 <= dims[0] <= 7 or min(size) < 1 or kind not in BITS:
             raise ValueError(f"its header makes no sense: size {size}, type {kind}")
+        if not all(map(math.isfinite, _geometry(header, order, len(size)))):
+            raise ValueError("its header places the volume nowhere: spacing or axes are not finite")
         check_size(path, math.prod(size), MAX_VOXELS)
         expected = max(int(offset), 352) + math.prod(size) * BITS[kind] // 8
         found = len(header)
@@ -70,3 +72,11 @@ def check_whole_nifti(path: Path) -> tuple[int, ...]:
     if found < expected:
         raise ValueError(f"it is cut off: {found} of {expected} bytes")
     return size
+
+
+def _geometry(header: bytes, order: str, axes: int) -> tuple[float, ...]:
+    """The numbers that place a volume in space, of those in its header that count."""
+    qform, sform = struct.unpack_from(f"{order}2h", header, 252)
+    numbers: tuple[float, ...] = struct.unpack_from(f"{order}{min(axes, 3)}f", header, 80)
+    numbers += struct.unpack_from(f"{order}6f", header, 256) if qform > 0 else ()
+    return numbers + (struct.unpack_from(f"{order}12f", header, 280) if sform > 0 else ())

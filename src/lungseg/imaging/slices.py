@@ -6,13 +6,10 @@ values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom ar
 """
 # mypy: allow-untyped-calls
 
-import logging
 import math
 import re
-import warnings
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,17 +17,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
+from lungseg.imaging.codecs import stored_values
 from lungseg.imaging.limits import MAX_PIXELS, MAX_VOXELS, check_size, too_large
 from lungseg.imaging.nifti import read_nifti
+from lungseg.imaging.quiet import quiet
 from lungseg.labels import BACKGROUND, IGNORE, LUNG
 from lungseg.log import log
 
@@ -43,8 +41,6 @@ SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_
 END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end
 BETWEEN_SHARE = 0.02  # of a mask's pixels may lie between its two ends: the edges of JPEG and anti-aliased masks
 SMALL_LABELS = 16  # whole numbers within such a range are the classes of a label map, never grey edges
-
-_cv2_log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 moved get/setLogLevel there
 
 
 def suffix_of(path: Path) -> str:
@@ -119,7 +115,7 @@ def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     except OSError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror}): check the path and its permissions.") from error
     try:
-        with _quiet():
+        with quiet():
             pixels = _decode(path, labels)
     except (UserError, MemoryError):
         raise
@@ -133,7 +129,7 @@ def _read(path: Path, labels: bool) -> NDArray[np.float32]:
 def _reason(error: Exception) -> str:
     """What a library says about a file, as one short line without addresses in memory or bytes that a terminal obeys."""
     text = re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", str(error)).strip() or type(error).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text.splitlines()[-1])[:200].rstrip(".")
+    return printable(text.splitlines()[-1]).rstrip(".")
 
 
 def _decode(path: Path, labels: bool) -> NDArray[Any]:
@@ -164,8 +160,20 @@ def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]
         pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
         if image.format == "PNG" and data[24] == 16 and pixels.ndim == 3:
             # Pillow, which is the stricter one, keeps 8 of the 16 bits of several channels; OpenCV gives all of them.
-            pixels = _opencv(data)
+            pixels = _opencv(_bare_png(data))
         return _grey(pixels, path, tolerance=2 if image.format == "JPEG" else 0)
+
+
+def _bare_png(data: bytes) -> bytes:
+    """A PNG without what is not its picture, over which OpenCV's libpng talks on the error stream."""
+    parts, start = [data[:8]], 8
+    while start + 8 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] in (b"IHDR", b"IDAT"):
+            parts.append(data[start:end])
+        start = end
+    end_chunk = b"IEND"
+    return b"".join(parts) + bytes(4) + end_chunk + zlib.crc32(end_chunk).to_bytes(4, "big")
 
 
 def _palette(image: Image.Image, path: Path, labels: bool) -> NDArray[Any]:
@@ -221,17 +229,20 @@ def _npy(path: Path) -> NDArray[Any]:
 def _dicom(path: Path) -> NDArray[Any]:
     if not _has_dicom_mark(path):
         raise UserError(f"{path} is no DICOM file, or one that lost its header: export it again, or remove it.")
-    _check_inflated(path)
-    dataset = pydicom.dcmread(path)
+    data = path.read_bytes()  # whole, so that no length in it takes more memory than there is file
+    _check_inflated(path, data)
+    dataset = pydicom.dcmread(BytesIO(data))
     if not all(tag in dataset for tag in ("PixelData", "Rows", "Columns", "PhotometricInterpretation")):
-        kind = dataset.get("Modality") or "DICOM"
+        kind = printable(dataset.get("Modality") or "DICOM", most=20)
         raise UserError(f"{path} is a {kind} file without a picture: remove it, or give the image files of the series.")
     _check_single(path, int(dataset.get("NumberOfFrames") or 1))
     photometric = dataset.PhotometricInterpretation
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise _colour(path)
     check_size(path, dataset.Rows * dataset.Columns)
-    pixels = dataset.pixel_array
+    pixels = stored_values(dataset)
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        raise ValueError(f"its header says {dataset.Rows} x {dataset.Columns} pixels, and there are {pixels.shape}")
     if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
         # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
         highest = -1 if dataset.PixelRepresentation else 2**dataset.BitsStored - 1
@@ -239,15 +250,15 @@ def _dicom(path: Path) -> NDArray[Any]:
     return np.asarray(apply_modality_lut(pixels, dataset))
 
 
-def _check_inflated(path: Path) -> None:
+def _check_inflated(path: Path, data: bytes) -> None:
     """Refuses a deflated file that is a thousand times as large inside, which pydicom would inflate first and judge later."""
-    if read_file_meta_info(path).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    file = BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
-    with path.open("rb") as file:
-        file.seek(132)
-        read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        inflater.decompress(file.read(), 4 * MAX_PIXELS)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflater.decompress(file.read(), 4 * MAX_PIXELS)
     if inflater.unconsumed_tail:
         raise too_large(path, "too many")
 
@@ -316,24 +327,3 @@ def _check_single(path: Path, pictures: int) -> None:
 
 def _colour(path: Path) -> UserError:
     return UserError(f"{path} is a colour picture, no grey slice: export it with one grey channel, or remove it.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence in the libraries: what they say about a file is either our own sentence's cause or no news to a user."""
-    cv2_level, itk_warns = _cv2_log.getLogLevel(), sitk.ProcessObject.GetGlobalWarningDisplay()
-    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _cv2_log.setLogLevel(0)
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            _cv2_log.setLogLevel(cv2_level)
-            sitk.ProcessObject.SetGlobalWarningDisplay(itk_warns)
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
