@@ -180,6 +180,17 @@ def test_a_bad_row_is_named_by_its_line(row: str, said: str, files: Path) -> Non
         ManifestSource(path).split()
 
 
+def test_what_stands_in_a_row_is_shown_as_one_short_line(files: Path) -> None:
+    for cell in ("x" * 5000, "a\0b", "\x1b[31m", "n\u2028l"):
+        for row in (f"{cell},m/a.png,A,train,,,", f"i/a.tif,m/a.png,A,{cell},,,", f"i/a.tif,m/a.png,A,train,{cell},,"):
+            with pytest.raises(UserError, match=r"list\.csv line 2: ") as caught:
+                ManifestSource(manifest(files, row)).split()
+            assert str(caught.value).isprintable()
+            assert len(str(caught.value)) < 600
+    with pytest.raises(UserError, match=r"unknown column spl\?it: "):
+        ManifestSource(manifest(files, columns="image,mask,spl\0it")).split()
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [("image,patient", "lacks mask"), ("image,mask,patiant", "unknown column patiant"), ("", "lacks image, mask")],
