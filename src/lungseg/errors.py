@@ -8,3 +8,11 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+def printable(thing: object, most: int = 200) -> str:
+    """What stands in a file, or what a library says of it, as part of a sentence: on one line, cut short, and without characters
+    that a terminal would obey."""
+    text = " ".join(str(thing).split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -42,8 +42,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         object.__setattr__(self, "percentiles", tuple(float(p) for p in self.percentiles))
         object.__setattr__(self, "window_hu", tuple(float(v) for v in self.window_hu))
-        if not 16 <= self.size <= 4096:
-            raise UserError(f"preprocess.size={self.size} must be 16 to 4096 pixels.")
+        if not 16 <= self.size <= 2048:
+            raise UserError(f"preprocess.size={self.size} must be 16 to 2048 pixels.")
         if self.normalisation not in NORMALISATIONS:
             raise UserError(f"preprocess.normalisation={self.normalisation} must be one of {', '.join(NORMALISATIONS)}.")
         if len(self.percentiles) != 2 or not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
 
 KNOWN_SHOWN = 25  # a longer list is nothing to read
 
@@ -56,8 +56,8 @@ def nearest(key: str, known: Iterable[str], where: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed."""
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    """A value as it is typed, cut short."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else printable(value)
 
 
 def _parameters(factory: Any) -> dict[str, inspect.Parameter]:

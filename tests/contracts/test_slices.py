@@ -1,9 +1,11 @@
 """What every kind of image file must do: give exactly its values, or one sentence that names the file."""
 
+import copy
+import gzip
 import logging
 import struct
+import tracemalloc
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,136 +17,16 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    RLELossless,
-    generate_uid,
-)
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
+from kinds import DISC, EXACT, GREY8, GREY16, HU, SMOOTH, STACK, Write, dicom, nifti, opencv, palette, pillow, tiff
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import header_doubts
+from lungseg.imaging.quiet import quiet
 from lungseg.imaging.slices import SUFFIXES, is_image, read_labels, read_stack
 
 RNG = np.random.default_rng(8)
-GREY8 = RNG.integers(0, 256, (23, 31)).astype(np.uint8)
-GREY16 = RNG.integers(0, 65536, (23, 31)).astype(np.uint16)
-HU = RNG.integers(-2048, 3000, (23, 31)).astype(np.int16)
-SMOOTH = np.add.outer(np.arange(64) * 20, np.arange(64) * 7).astype(np.int16) - 1024  # openjpeg wants 64 x 64 or more
-STACK = RNG.integers(-2048, 3000, (5, 23, 31)).astype(np.int16)
-DISC = (np.hypot(*np.mgrid[-32:32, -32:32]) < 20).astype(np.uint8)  # (64, 64), a mask
-
-Write = Callable[[Path], Any]
-
-
-def tiff(path: Path, pixels: NDArray[Any], deflate: bool = False, order: str = "<", photometric: int = 1) -> None:
-    """A one-strip TIFF by the book (TIFF 6.0, section 8), written without any of the libraries that read it."""
-    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    data = zlib.compress(data) if deflate else data
-    height, width = pixels.shape
-    tags = {256: width, 257: height, 258: 8 * pixels.itemsize, 259: 8 if deflate else 1, 262: photometric, 273: 8}
-    tags |= {277: 1, 278: height, 279: len(data), 339: kind}
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
-    path.write_bytes(head + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
-
-
-def opencv(path: Path, pixels: NDArray[Any], *options: int) -> None:
-    path.write_bytes(cv2.imencode(path.suffix, pixels, options)[1].tobytes())
-
-
-def pillow(pixels: NDArray[Any], mode: str = "", **options: Any) -> Write:
-    image = Image.fromarray(pixels)
-    return lambda path: (image.convert(mode) if mode else image).save(path, **options)
-
-
-def palette(indices: NDArray[np.uint8], *colours: tuple[int, int, int]) -> Image.Image:
-    image = Image.fromarray(indices).copy()
-    image.putpalette([value for colour in colours for value in colour])
-    return image
-
-
-def dicom(path: Path, pixels: NDArray[Any] = HU, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> None:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax in (RLELossless, JPEG2000Lossless) else syntax
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
-    dataset.Modality = "CT"
-    if pixels.size:
-        dataset.Rows, dataset.Columns = pixels.shape[-2:]
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-        dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-        dataset.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    if syntax in (RLELossless, JPEG2000Lossless):
-        dataset.compress(syntax)
-    dataset.save_as(path, enforce_file_format=True)
-
-
-def nifti(path: Path, stack: NDArray[Any], orientation: str = "LPS") -> None:
-    """A volume whose axial slices are ``stack`` (Z, H, W), stored in another orientation."""
-    image = sitk.GetImageFromArray(stack)
-    image.SetSpacing((0.7, 0.8, 2.5))
-    image.SetOrigin((-10.0, 20.0, 30.0))
-    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path))
-
-
-EXACT: dict[str, tuple[str, Write, NDArray[Any]]] = {
-    "png 8 bit": ("a.png", pillow(GREY8), GREY8),
-    "png 16 bit": ("a.png", pillow(GREY16), GREY16),
-    "png 1 bit": ("a.png", pillow(GREY8 > 99), (GREY8 > 99) * 255),
-    "png grey palette": ("a.png", lambda p: palette(GREY8 % 2, (9, 9, 9), (70, 70, 70)).save(p), GREY8 % 2 * 61 + 9),
-    "png grey and alpha": ("a.png", pillow(GREY8, "LA"), GREY8),
-    "png rgb": ("a.png", pillow(GREY8, "RGB"), GREY8),
-    "png rgba": ("a.png", pillow(GREY8, "RGBA"), GREY8),
-    "png rgb 16 bit": ("a.png", lambda p: opencv(p, np.dstack([GREY16] * 3)), GREY16),
-    "png capital suffix": ("a.PNG", pillow(GREY8), GREY8),
-    "bmp": ("a.bmp", pillow(GREY8), GREY8),
-    "bmp 1 bit": ("a.bmp", pillow(GREY8 > 99), (GREY8 > 99) * 255),
-    "bmp rgb": ("a.bmp", pillow(GREY8, "RGB"), GREY8),
-    "tif lzw uint8": ("a.tif", lambda p: opencv(p, GREY8, cv2.IMWRITE_TIFF_COMPRESSION, 5), GREY8),
-    "tif lzw uint16": ("a.tif", lambda p: opencv(p, GREY16, cv2.IMWRITE_TIFF_COMPRESSION, 5), GREY16),
-    "tif lzw int16": ("a.tif", lambda p: opencv(p, HU, cv2.IMWRITE_TIFF_COMPRESSION, 5), HU),
-    "tif lzw float": ("a.tif", lambda p: opencv(p, HU.astype(np.float32) / 3, cv2.IMWRITE_TIFF_COMPRESSION, 5), HU / 3),
-    "tif big-endian": ("a.tif", lambda p: tiff(p, HU, deflate=True, order=">"), HU),
-    "tif 1 bit": ("a.tiff", pillow(GREY8 > 99, compression="group4"), (GREY8 > 99) * 255),
-    "tif white is zero": ("a.tif", lambda p: tiff(p, GREY8, photometric=0), 255 - GREY8.astype(int)),
-    "tif grey palette": ("a.tif", lambda p: palette(GREY8 % 2, (9, 9, 9), (70, 70, 70)).save(p), GREY8 % 2 * 61 + 9),
-    "tif rgb": ("a.tif", pillow(GREY8, "RGB"), GREY8),
-    "npy slice": ("a.npy", lambda p: np.save(p, HU / 3), HU / 3),
-    "npy stack": ("a.npy", lambda p: np.save(p, STACK), STACK),
-    "npy bool": ("a.npy", lambda p: np.save(p, HU > 0), HU > 0),
-    "dicom": ("a.dcm", lambda p: dicom(p, RescaleSlope=2, RescaleIntercept=-1024), 2.0 * HU - 1024),
-    "dicom without rescale": ("a.dcm", dicom, HU),
-    "dicom without suffix": ("IM00001", dicom, HU),
-    "dicom named by uid": ("1.2.840.113619.2", dicom, HU),
-    "dicom deflated": ("a.dcm", lambda p: dicom(p, syntax=DeflatedExplicitVRLittleEndian), HU),
-    "dicom rle": ("a.dcm", lambda p: dicom(p, syntax=RLELossless), HU),
-    "dicom jpeg 2000": ("a.dcm", lambda p: dicom(p, SMOOTH, syntax=JPEG2000Lossless), SMOOTH),
-    "dicom white is low": (
-        "a.dcm",
-        lambda p: dicom(p, GREY16 // 16, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11, Modality="CR"),
-        4095 - (GREY16 // 16).astype(int),
-    ),
-    "dicom white is low, hu": ("a.dcm", lambda p: dicom(p, PhotometricInterpretation="MONOCHROME1"), HU),
-    "nii": ("a.nii", lambda p: nifti(p, STACK), STACK),
-    "nii.gz": ("a.nii.gz", lambda p: nifti(p, STACK), STACK),
-    "nii of one slice": ("a.nii.gz", lambda p: sitk.WriteImage(sitk.GetImageFromArray(HU), str(p)), HU),
-}
-for dtype in (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32, np.float64):
-    values = (HU.astype(np.float64) * 7 / 3).astype(dtype) if np.dtype(dtype).kind != "u" else GREY16.astype(dtype)
-    for deflate in (False, True):
-        EXACT[f"tif {np.dtype(dtype)}{' deflate' if deflate else ''}"] = (
-            "a.tif",
-            lambda p, values=values, deflate=deflate: tiff(p, values, deflate),  # type: ignore[misc]
-            values,
-        )
 
 
 @pytest.fixture(params=EXACT)
@@ -295,6 +177,159 @@ def test_sizes_are_checked_before_anything_is_decoded(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         with pytest.raises(UserError):
             read_stack(path)
+
+
+def test_a_picture_that_is_too_large_says_so(tmp_path: Path) -> None:
+    for side in (8_200, 14_000, 60_000):
+        (tmp_path / "a.png").write_bytes(_png_of(side, side))
+        with pytest.raises(UserError, match=r"a\.png has .* pixels, more than the 67108864 that are read: crop it"):
+            read_stack(tmp_path / "a.png")
+
+
+def test_a_deflated_dicom_file_is_not_inflated_beyond_a_slice(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    dicom(path, syntax=DeflatedExplicitVRLittleEndian)
+    whole = path.read_bytes()
+    start = 144 + int(struct.unpack_from("<I", whole, 140)[0])
+    inner = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
+    pixels = inner.rindex(b"\xe0\x7f\x10\x00")
+    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    bomb = [inner[:pixels], b"\xdf\x7f\x10\x00OB\0\0" + struct.pack("<I", 2**28), *[bytes(2**24)] * 16, inner[pixels:]]
+    path.write_bytes(whole[:start] + b"".join(map(deflater.compress, bomb)) + deflater.flush())
+    with pytest.raises(UserError, match=r"a\.dcm has too many pixels"):
+        read_stack(path)
+
+
+def test_a_nifti_header_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    nifti(path, STACK)
+    whole = path.read_bytes()
+    for place, kind, value in ((40, "h", 0), (40, "h", 9), (42, "h", -31), (70, "h", 999), (70, "h", 64), (72, "h", 1)):
+        data = bytearray(whole)
+        struct.pack_into(f"<{kind}", data, place, value)
+        path.write_bytes(data)
+        with suppress(UserError):
+            np.testing.assert_array_equal(read_stack(path), STACK)  # the bits of a voxel follow from its type
+            assert place == 72
+            continue
+        assert place != 72
+    with gzip.open(tmp_path / "b.nii.gz", "wb") as file:  # a bomb behind the volume
+        file.write(whole + bytes(2**21))
+    with pytest.raises(UserError, match="goes on behind its last voxel"):
+        read_stack(tmp_path / "b.nii.gz")
+
+
+def test_a_volume_placed_nowhere_is_refused_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nifti(tmp_path / "a.nii", STACK)
+    whole = (tmp_path / "a.nii").read_bytes()
+    assert min(struct.unpack_from("<2h", whole, 252)) > 0  # both forms count
+    for place in (80, 88, 256, 280, 324):
+        data = bytearray(whole)
+        struct.pack_into("<f", data, place, np.nan)
+        (tmp_path / "a.nii").write_bytes(data)
+        with pytest.raises(UserError, match="places the volume nowhere"):
+            read_stack(tmp_path / "a.nii")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_length_in_a_dicom_file_takes_no_memory(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm")
+    with (tmp_path / "a.dcm").open("ab") as file:
+        file.write(b"\xfd\x7f\x10\x00OB\0\0" + struct.pack("<I", 2**31) + bytes(10))
+    tracemalloc.start()
+    with suppress(UserError):
+        read_stack(tmp_path / "a.dcm")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_dicom_picture_is_as_large_as_its_header_says(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", np.dstack([HU] * 3), Rows=23, Columns=31, SamplesPerPixel=3, PlanarConfiguration=0)
+    with pytest.raises(UserError, match="its header says 23 x 31 pixels"):
+        read_stack(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("kind", ["dicom jpeg lossless", "dicom jpeg-ls"])
+def test_a_stream_that_contradicts_its_dicom_header_is_refused(kind: str, tmp_path: Path) -> None:
+    """Inside GDCM each of these would write beyond its memory, or end the process by an exception that Python cannot catch."""
+    EXACT[kind][1](tmp_path / "a.dcm")
+    whole = pydicom.dcmread(tmp_path / "a.dcm")
+    stream = next(generate_frames(whole.PixelData, number_of_frames=1))
+    frame = next(place for place in range(2, 60) if stream[place : place + 2] in (b"\xff\xc3", b"\xff\xf7")) + 4
+    lies: list[tuple[dict[str, int], bytes]] = [
+        ({"Rows": 24}, stream),
+        ({"Columns": 512}, stream),
+        ({"BitsAllocated": 8, "BitsStored": 8}, stream),
+        ({"BitsAllocated": 64}, stream),
+        ({"BitsStored": 17}, stream),
+        ({}, stream[:frame] + b"\x12" + stream[frame + 1 :]),  # 18 bits
+        ({}, stream[: frame + 1] + b"\xff\xff" + stream[frame + 3 :]),  # 65535 rows
+        ({}, stream[: frame + 5] + b"\x03" + stream[frame + 6 :]),  # three channels
+        ({}, stream[: frame + 6]),
+        ({}, stream[frame:]),
+        ({}, bytes(len(stream))),
+    ]
+    for tags, other in lies:
+        dataset = copy.deepcopy(whole)
+        for name, value in tags.items():
+            setattr(dataset, name, value)
+        dataset.PixelData = encapsulate([other])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(tmp_path / "a.dcm")
+        with pytest.raises(UserError, match=r"a\.dcm cannot be read"):
+            read_stack(tmp_path / "a.dcm")
+
+
+def test_a_damaged_jpeg_2000_stream_is_refused(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", SMOOTH, syntax=JPEG2000Lossless)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    for cut in range(0, 130, 8):  # through all of its headers; GDCM would end the process at some
+        dataset.PixelData = encapsulate([stream[:cut] + bytes(20)])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(tmp_path / "a.dcm")
+        with pytest.raises(UserError, match=r"a\.dcm cannot be read"):
+            read_stack(tmp_path / "a.dcm")
+
+
+def test_what_surrounds_a_picture_is_not_spoken_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.png"
+    opencv(path, np.dstack([GREY16] * 3))
+    whole = path.read_bytes()
+    strange = b"gAMA" + bytes(4)
+    path.write_bytes(whole[:33] + struct.pack(">I", 4) + strange + struct.pack(">I", zlib.crc32(strange)) + whole[33:])
+    np.testing.assert_array_equal(read_stack(path)[0], GREY16)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_silence_ends_with_the_last_that_asked_for_it() -> None:
+    level = logging.getLogger("pydicom").level
+    with quiet():
+        with quiet():
+            assert logging.getLogger("pydicom").level == logging.CRITICAL
+        assert logging.getLogger("pydicom").level == logging.CRITICAL
+    assert logging.getLogger("pydicom").level == level
+
+
+def test_a_channel_of_nan_is_a_colour(tmp_path: Path) -> None:
+    values = np.dstack([GREY8, GREY8, np.full_like(GREY8, 0)]).astype(np.float32)
+    values[..., 1] = np.nan
+    opencv(tmp_path / "a.tif", values)
+    extremes = np.dstack([np.full((9, 9), value, np.int16) for value in (32767, 32767, -32768)])
+    opencv(tmp_path / "b.tif", extremes)
+    for name in ("a.tif", "b.tif"):
+        with pytest.raises(UserError, match="colour"):
+            read_stack(tmp_path / name)
+
+
+def test_a_library_that_rambles_is_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    tiff(tmp_path / "a.tif", GREY8)
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:200])
+    for name, says in (("a.png", r"\(cannot identify image file\)"), ("a.tif", "names no size")):
+        with pytest.raises(UserError, match=says):
+            read_stack(tmp_path / name)
 
 
 def test_a_file_without_suffix_is_dicom_only_with_dicoms_mark(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def window_file(checkpoint_file: Path, tmp_path: Path) -> Path:
     """The same network, trained on HU."""
     stored, path = checkpoint.load(checkpoint_file), tmp_path / "window.ckpt"
     preprocess = Preprocess(size=64, normalisation="window")
-    checkpoint.save(path, checkpoint.Checkpoint(stored.net, stored.weights, preprocess, stored.metrics))
+    checkpoint.save(path, checkpoint.Checkpoint(stored.net, stored.weights, preprocess, metrics=stored.metrics))
     return path
 
 
@@ -279,6 +279,15 @@ def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path
     assert "Traceback" not in done.out + done.err
     bad = table(tmp_path / "out" / "summary.csv")[1]
     assert (bad["file"], bad["lung_fraction"], bad["seconds"]) == ("a2.png", "", "")
+
+
+def test_a_constant_image_is_said_to_be_one(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    write_png(images / "grey.png", np.full((40, 50), 77, np.uint8))
+    write_png(images / "pixel.png", np.full((1, 1), 77, np.uint8))
+    assert predict(checkpoint_file, images, tmp_path / "out", "threshold=0.01").code == 0
+    said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    assert {name for name, warning in said.items() if "the picture has no structure" in warning} == {"grey.png", "pixel.png"}
+    assert read_png(tmp_path / "out" / "grey.png").shape == (40, 50)
 
 
 def test_grey_values_that_are_no_hu_are_a_fault_of_their_file(window_file: Path, images: Path, tmp_path: Path) -> None:
@@ -569,6 +578,15 @@ def test_checkpoints_that_cannot_be_read_are_refused(checkpoint_file: Path, imag
     for content in (b"", b"text", whole[:1000], whole[: len(whole) // 2]):
         other.write_bytes(content)
         assert_refused(predict(other, images, tmp_path / "out"), "other.ckpt")
+    content = torch.load(checkpoint_file, weights_only=True)
+    for field, value in (
+        ("net", {"class": "os.system"}),
+        ("preprocess", {"size": 9}),
+        ("net", {**content["net"], "widths": [4, 9]}),
+    ):
+        torch.save({**content, field: value}, other)
+        assert_refused(predict(other, images, tmp_path / "out"), "other.ckpt cannot be used: ", "give the best.ckpt of a")
+    assert not (tmp_path / "out").exists()
     torch.save({"weights": 1}, other)
     assert_refused(predict(other, images, tmp_path / "out"), "is not a lungseg checkpoint")
 

@@ -391,6 +391,28 @@ def test_what_cannot_work_is_refused_in_one_sentence(words: list[str], parts: li
     assert_refused(lungseg("train", *PHANTOMS, *words), *parts)
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("seed: 1\nlr: [", ["experiment/mine.yaml, line 3, is no YAML"]),
+        ("seed: \0", ["experiment/mine.yaml, character ", "is no YAML: special characters are not allowed"]),
+        ("seed: &a [*a]", ["the settings hold themselves"]),
+        ("defaults:\n  - no/such", ["Could not load 'experiment/no/such'", "path=pkg://hydra.conf provider="]),
+        ("trainer:\n  max_epochs: " + "a" * 3000, ["trainer.max_epochs=aaaa", "a ... must be a whole number"]),
+        ("!!python/object/apply:os.system ['touch mark']", ["is no YAML: could not determine a constructor"]),
+    ],
+    ids=["bracket", "nul", "alias", "tab", "long", "object"],
+)
+def test_a_damaged_file_of_settings_is_one_sentence(text: str, parts: list[str], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    done = lungseg("train", *PHANTOMS, "--config-dir", str(tmp_path), "experiment=mine")
+    assert_refused(done, *parts)
+    assert done.err[:-1].isprintable()
+    assert len(done.err) < 1500
+    assert not (tmp_path / "mark").exists()
+
+
 def test_a_checkpoint_of_the_wrong_kind_is_refused(run: Run) -> None:
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={best}"), "goes into init_ckpt")
@@ -420,6 +442,10 @@ def _damaged(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def _constant(root: Path) -> None:
+    write_png(root / "Train" / "Images" / "p01_b.png", np.full((64, 64), 7, np.uint8))
+
+
 def _patient_on_both_sides(root: Path) -> None:
     write_slice(root / "Test" / "Images", root / "Test" / "Masks", "p01_z.png", seed=3)
 
@@ -433,7 +459,8 @@ def _patient_on_both_sides(root: Path) -> None:
         (_other_size, ["p01_a.png", "64 x 64", "32 x 32"]),
         (_no_lung, ["no training mask holds any lung"]),
         (_damaged, ["p01_a.png", "damaged"]),
-        (_patient_on_both_sides, ["1 patients are both in", "p01"]),
+        (_constant, ["p01_b.png is constant (all 7)", "remove it and its mask"]),
+        (_patient_on_both_sides, ["1 patient is both in", "p01"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

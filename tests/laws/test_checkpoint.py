@@ -2,6 +2,8 @@
 
 import pickle
 import sys
+import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +110,7 @@ def test_a_class_is_taken_from_the_list_and_never_imported(name: Any, content: d
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "is refused: it is no lungseg checkpoint"),
         (b"PK\x03\x04" + bytes(100), "cannot be read as a checkpoint"),
         (b"image,mask\na.png,b.png\n", "is refused: it is no lungseg checkpoint"),
+        (pickle.dumps({"format": "lungseg-1"}), "is refused: it is no lungseg checkpoint"),
     ],
 )
 def test_another_kind_of_file_is_refused(data: bytes, said: str, tmp_path: Path) -> None:
@@ -122,7 +125,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             checkpoint.load(path)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_a_sentence_or_does_not_matter(data: st.DataObject, checkpoint_file: Path, tmp_path: Path) -> None:
@@ -176,6 +178,81 @@ def test_a_missing_field_is_named(field: str, content: dict[str, Any], tmp_path:
     torch.save(content, tmp_path / "best.ckpt")
     with pytest.raises(UserError, match=f"damaged checkpoint: KeyError in '{field}'"):
         checkpoint.load(tmp_path / "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        ({"widths": [16384, 16384]}, "the weights do not fit"),  # 29 GB
+        ({"widths": [16384] * 10}, "the weights do not fit"),
+        ({"widths": [10**12, 8]}, r"model\.widths"),
+        ({"widths": [4, 8], "in_channels": 10**12}, "in_channels=1000000000000"),
+        ({"widths": [4, 8], "in_channels": 2}, "in_channels=2"),
+        ({"widths": [4, 8], "out_channels": 3}, "out_channels=3"),
+        ({"widths": [4, 8], "_instantiator": "os.system"}, "_instantiator is unknown"),
+        ({"widths": list(range(1, 10**5))}, r"model\.widths"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_network_is_compared_with_its_weights_before_it_takes_memory(
+    net: dict[str, Any], said: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["net"] = {"class": "ResUNet", **net}
+    torch.save(content, tmp_path / "best.ckpt")
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=rf"best\.ckpt cannot be used: .*{said}") as caught:
+        checkpoint.load(tmp_path / "best.ckpt")
+    assert time.perf_counter() - began < 2
+    assert len(str(caught.value)) < 1000
+
+
+def _compressed(path: Path) -> None:
+    with zipfile.ZipFile(path) as file:
+        parts = {entry.filename: file.read(entry) for entry in file.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in parts.items():
+            file.writestr(name, data + bytes(10**6))
+
+
+def test_a_checkpoint_is_no_larger_inside_than_outside(content: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save(content, path)
+    _compressed(path)
+    with pytest.raises(UserError, match="its parts are larger than the file"):
+        checkpoint.load(path)
+    content["net"] = {"class": "ResUNet", "widths": [512, 2048]}  # fits, and is made of one number
+    with torch.device("meta"):
+        wanted = checkpoint.build_net(content["net"]).state_dict()
+    content["weights"] = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in wanted.items()}
+    torch.save(content, path)
+    with pytest.raises(UserError, match="the weights are not stored in full"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda weight: weight * torch.nan,
+        lambda weight: weight.to_sparse(),
+        lambda weight: weight.to("meta"),
+        lambda weight: weight.to(torch.complex64),
+        lambda weight: weight.to(torch.int32),
+        lambda weight: weight[:1, :1],
+        lambda weight: weight.tolist(),
+    ],
+    ids=["nan", "sparse", "meta", "complex", "whole numbers", "shape", "list"],
+)
+def test_weights_that_are_none_are_refused(spoil: Callable[[Tensor], object], content: dict[str, Any], tmp_path: Path) -> None:
+    content["weights"]["down.0.body.0.weight"] = spoil(content["weights"]["down.0.body.0.weight"])
+    torch.save(content, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be used: the weights .*down\.0\.body\.0\.weight"):
+        checkpoint.load(tmp_path / "best.ckpt")
+
+
+def test_weights_in_half_precision_are_taken(content: dict[str, Any], tmp_path: Path) -> None:
+    content["weights"] = {key: value.half() if value.is_floating_point() else value for key, value in content["weights"].items()}
+    torch.save(content, tmp_path / "best.ckpt")
+    assert next(checkpoint.load(tmp_path / "best.ckpt").build().parameters()).dtype == torch.float32
 
 
 def test_weights_of_another_network_do_not_fit(checkpoint_file: Path) -> None:

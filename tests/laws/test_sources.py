@@ -153,6 +153,13 @@ def test_sources_are_balanced_when_asked_for(files: Path) -> None:
         ManifestSource(path, balance="patient")
 
 
+@pytest.mark.parametrize(("slope", "said"), [("3e38", "no finite values with slope 3e"), ("1e-45", "is constant")])
+def test_a_scale_that_leaves_no_grey_values_is_refused(slope: str, said: str, files: Path) -> None:
+    path = manifest(files, f"i/a.tif,m/a.png,A,train,{slope},5,", "i/b.tif,m/b.png,B,val,,,")
+    with pytest.raises(UserError, match=rf"a\.tif .*{said}"):
+        ManifestSource(path).split().train[0].read()
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -171,6 +178,17 @@ def test_a_bad_row_is_named_by_its_line(row: str, said: str, files: Path) -> Non
     path = manifest(files, "i/d.tif,m/d.png,D,train,,,", "", row)
     with pytest.raises(UserError, match=rf"list\.csv line 4: .*{said}"):
         ManifestSource(path).split()
+
+
+def test_what_stands_in_a_row_is_shown_as_one_short_line(files: Path) -> None:
+    for cell in ("x" * 5000, "a\0b", "\x1b[31m", "n\u2028l"):
+        for row in (f"{cell},m/a.png,A,train,,,", f"i/a.tif,m/a.png,A,{cell},,,", f"i/a.tif,m/a.png,A,train,{cell},,"):
+            with pytest.raises(UserError, match=r"list\.csv line 2: ") as caught:
+                ManifestSource(manifest(files, row)).split()
+            assert str(caught.value).isprintable()
+            assert len(str(caught.value)) < 600
+    with pytest.raises(UserError, match=r"unknown column spl\?it: "):
+        ManifestSource(manifest(files, columns="image,mask,spl\0it")).split()
 
 
 @pytest.mark.parametrize(

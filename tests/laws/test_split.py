@@ -95,7 +95,7 @@ def test_a_patient_in_two_parts_stops_the_run(parts: tuple[str, str]) -> None:
     Split(**cases)  # slices without a patient belong to nobody in common
     for part in parts:
         cases[part] += (ChestCase(f"{part}/3", "the same"),)
-    with pytest.raises(UserError, match=f"1 patients are both in {parts[0]} and in {parts[1]} .the same"):
+    with pytest.raises(UserError, match=f"1 patient is both in {parts[0]} and in {parts[1]} .the same"):
         Split(**cases)
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from lungseg.commands.exits import REFUSED
 from lungseg.commands.folders import from_here
 from lungseg.config import config_folder, quoted
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
 from lungseg.signatures import nearest
 
 SWEEP_FLAGS = ("-m", "--multirun")
@@ -57,9 +57,12 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> in
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(sentence(error, words)) from error
     except yaml.YAMLError as error:
-        raise UserError(f"{_place(error)} is no YAML: {getattr(error, 'problem', None) or error}.") from error
+        said = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise UserError(f"{_place(error)} is no YAML: {printable(said)}.") from error
+    except RecursionError as error:
+        raise UserError("the settings hold themselves: a YAML alias (*name) stands inside what it names.") from error
     except ValueError as error:
-        raise UserError(f"the settings cannot be composed: {' '.join(str(error).split())}") from error
+        raise UserError(f"the settings cannot be composed: {printable(error)}.") from error
     except OSError as error:
         raise UserError(
             f"{error.filename} cannot be written ({error.strerror}); choose a folder with hydra.run.dir=..., in a sweep "
@@ -108,7 +111,7 @@ def sentence(error: Exception, words: Sequence[str]) -> str:
             return f"the command line: {key} is unknown: did you mean {' or '.join(elsewhere)}?"
         meant = nearest(key, [str(known) for known in cause.parent_node or ()], where)
         return f"the command line: {cause.full_key} is unknown: {meant}"
-    return " ".join(line for line in str(error).splitlines() if line and not line.startswith("See http"))
+    return printable("\n".join(line for line in str(error).splitlines() if not line.startswith("See http")), most=1000)
 
 
 def _in_hydras_order(words: Sequence[str]) -> list[str]:
@@ -132,6 +135,8 @@ def _in_hydras_order(words: Sequence[str]) -> list[str]:
 
 
 def _place(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):  # of bytes that are no text
+        return f"{from_here(Path(str(error.name)))}, character {error.position},"
     mark = getattr(error, "problem_mark", None)
     return "a config file" if mark is None else f"{from_here(Path(mark.name))}, line {mark.line + 1},"
 

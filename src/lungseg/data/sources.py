@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lungseg.data.phantom import phantom_slice
 from lungseg.data.split import Case, Split, check_draw, split_validation
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
 from lungseg.files import from_home
 from lungseg.imaging.pairs import common_stem, pair_files, split_folders
 from lungseg.imaging.slices import read_labels, read_stack
@@ -78,7 +78,15 @@ class FileCase:
                 f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: they must be alike."
             )
         if self.slope != 1.0 or self.intercept != 0.0:
-            image = image * np.float32(self.slope) + np.float32(self.intercept)
+            with np.errstate(over="ignore", invalid="ignore"):
+                image = image * np.float32(self.slope) + np.float32(self.intercept)
+            if not np.isfinite(image).all():
+                raise UserError(f"{self.image} has no finite values with slope {self.slope:g} and intercept {self.intercept:g}.")
+        if image.min() == image.max():
+            raise UserError(
+                f"{self.image} is constant (all {image.flat[0]:g}), there is nothing to learn from: replace it, or remove it and "
+                "its mask."
+            )
         return image, labels
 
 
@@ -209,7 +217,7 @@ class ManifestSource:
         for line, row in self._rows():
             part = (row.get("split") or "train").strip().lower()
             if part not in parts:
-                raise UserError(f"{self.manifest} line {line}: split {part!r} is unknown: use train, val or test.")
+                raise UserError(f"{self.manifest} line {line}: split {printable(repr(part))} is unknown: use train, val or test.")
             case = self._case(line, part, row)
             other = placed.setdefault(case.image.resolve(), part)
             if other != part:
@@ -230,11 +238,12 @@ class ManifestSource:
                 reader.fieldnames = columns
                 rows = [(reader.line_num, row) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({error}).") from error
+            reason = printable(getattr(error, "strerror", None) or error)
+            raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({reason}): check data.manifest.") from error
         missing = [name for name in ("image", "mask") if name not in columns]
         unknown = [name for name in columns if name not in self.COLUMNS]
         if missing or unknown:
-            wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {', '.join(unknown)}"
+            wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {printable(', '.join(unknown))}"
             raise UserError(f"{self.manifest} {wrong}: its first line names some of {', '.join(self.COLUMNS)}.")
         return rows
 
@@ -243,14 +252,15 @@ class ManifestSource:
         for column in ("image", "mask"):
             text = (row.get(column) or "").strip()
             paths[column] = self.manifest.parent / from_home(text)
-            if not text or not paths[column].is_file():
+            if not text or not _is_file(paths[column]):
+                shown = printable(repr(text))
                 raise UserError(
-                    f"{self.manifest} line {line}: the {column} {text!r} is no file (paths are relative to the manifest)."
+                    f"{self.manifest} line {line}: the {column} {shown} is no file (paths are relative to the manifest)."
                 )
         try:
             slope, intercept = float(row.get("slope") or 1.0), float(row.get("intercept") or 0.0)
         except ValueError as error:
-            raise UserError(f"{self.manifest} line {line}: slope and intercept must be numbers ({error}).") from error
+            raise UserError(f"{self.manifest} line {line}: slope and intercept must be numbers ({printable(error)}).") from error
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             raise UserError(f"{self.manifest} line {line}: slope {slope:g} and intercept {intercept:g} leave no grey values.")
         return FileCase(
@@ -322,6 +332,13 @@ def _patient(pattern: re.Pattern[str] | None, image: Path) -> str | None:
     if not patient:
         raise UserError(f"data.patient_regex={pattern.pattern!r} finds no patient in {stem!r} ({image}).")
     return str(patient)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -44,8 +44,9 @@ class Split:
         for left, right in (("train", "val"), ("train", "test"), ("val", "test")):
             shared = sorted(_patients(getattr(self, left)) & _patients(getattr(self, right)))
             if shared:
+                patients = "1 patient is" if len(shared) == 1 else f"{len(shared)} patients are"
                 raise UserError(
-                    f"{len(shared)} patients are both in {left} and in {right} ({', '.join(shared[:5])}): results would be too "
+                    f"{patients} both in {left} and in {right} ({', '.join(shared[:5])}): results would be too "
                     "good; move each patient to one side."
                 )
 

@@ -1,11 +1,14 @@
 """What the header of a DICOM file says about its picture."""
 # mypy: allow-untyped-calls
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
+from lungseg.errors import printable
+from lungseg.imaging.quiet import quiet
 from lungseg.imaging.slices import DICOM_SUFFIXES, suffix_of
 
 ELSEWHERE = ("HEAD", "BRAIN", "SKULL")
@@ -16,18 +19,26 @@ def header_doubts(path: Path) -> tuple[str, ...]:
     """Why the picture in a file that was read already may be no axial slice of a chest CT; nothing for other kinds than DICOM."""
     if suffix_of(path) not in ("", *DICOM_SUFFIXES):
         return ()
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    kind, modality = header.get("ImageType") or (), header.get("Modality") or "no modality"
-    found = []
-    if modality != "CT":
-        found.append(f"its header says {modality}, not CT")
-    if "LOCALIZER" in kind:
-        found.append("it is a localizer, no axial slice")
-    if str(header.get("BodyPartExamined", "")).upper() in ELSEWHERE:
-        found.append(f"its header says {header.BodyPartExamined}, not chest")
-    cosines = header.get("ImageOrientationPatient")
-    if cosines is not None and len(cosines) == 6:
-        normal = np.cross([float(c) for c in cosines[:3]], [float(c) for c in cosines[3:]])
-        if np.hypot(normal[0], normal[1]) > MOST_TILT:
+    with quiet():
+        header = pydicom.dcmread(BytesIO(path.read_bytes()), stop_before_pixels=True)
+        modality, kind, part = (header.get(name) or "" for name in ("Modality", "ImageType", "BodyPartExamined"))
+        found = []
+        if modality != "CT":
+            found.append(f"its header says {printable(modality or 'no modality', most=20)}, not CT")
+        if "LOCALIZER" in kind:
+            found.append("it is a localizer, no axial slice")
+        if str(part).upper() in ELSEWHERE:
+            found.append(f"its header says {part}, not chest")
+        if not _may_be_axial(header.get("ImageOrientationPatient")):
             found.append("its header says that it is no axial slice")
     return tuple(found)
+
+
+def _may_be_axial(cosines: object) -> bool:
+    """Whether the direction cosines of rows and columns are those of an axial slice, or say nothing."""
+    try:
+        rows_and_columns = np.array(cosines, dtype=float).reshape(2, 3)
+    except (TypeError, ValueError):
+        return True
+    normal = np.cross(*rows_and_columns)
+    return not np.hypot(normal[0], normal[1]) > MOST_TILT

@@ -6,11 +6,10 @@ values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom ar
 """
 # mypy: allow-untyped-calls
 
-import logging
 import math
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import re
+import zlib
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lungseg.errors import UserError
-from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.errors import UserError, printable
+from lungseg.imaging.codecs import stored_values
+from lungseg.imaging.limits import MAX_PIXELS, MAX_VOXELS, check_size, too_large
 from lungseg.imaging.nifti import read_nifti
+from lungseg.imaging.quiet import quiet
 from lungseg.labels import BACKGROUND, IGNORE, LUNG
 from lungseg.log import log
 
@@ -39,8 +41,6 @@ SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_
 END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end
 BETWEEN_SHARE = 0.02  # of a mask's pixels may lie between its two ends: the edges of JPEG and anti-aliased masks
 SMALL_LABELS = 16  # whole numbers within such a range are the classes of a label map, never grey edges
-
-_cv2_log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 moved get/setLogLevel there
 
 
 def suffix_of(path: Path) -> str:
@@ -124,16 +124,21 @@ def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     except OSError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror}): check the path and its permissions.") from error
     try:
-        with _quiet():
+        with quiet():
             pixels = _decode(path, labels)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # every library raises its own, and damaged bytes can raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200].rstrip(".")
         raise UserError(
-            f"{path} cannot be read, it is damaged or not what its name says ({reason}): copy or export it again."
+            f"{path} cannot be read, it is damaged or not what its name says ({_reason(error)}): copy or export it again."
         ) from error
     return _finite_stack(pixels, path)
+
+
+def _reason(error: Exception) -> str:
+    """What a library says about a file, as one short line without addresses in memory or bytes that a terminal obeys."""
+    text = re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", str(error)).strip() or type(error).__name__
+    return printable(text.splitlines()[-1]).rstrip(".")
 
 
 def _decode(path: Path, labels: bool) -> NDArray[Any]:
@@ -149,8 +154,12 @@ def _decode(path: Path, labels: bool) -> NDArray[Any]:
 
 def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]:
     data = path.read_bytes()
-    with Image.open(BytesIO(data), formats=formats) as image:
-        check_size(path, image.width * image.height)
+    try:
+        opened = Image.open(BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise too_large(path, "too many") from error
+    with opened as image:
+        check_size(path, image.width * image.height * len(image.getbands()))
         _check_single(path, getattr(image, "n_frames", 1))
         image.load()
         if image.mode == "P":
@@ -160,8 +169,20 @@ def _picture(path: Path, labels: bool, formats: tuple[str, ...]) -> NDArray[Any]
         pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
         if image.format == "PNG" and data[24] == 16 and pixels.ndim == 3:
             # Pillow, which is the stricter one, keeps 8 of the 16 bits of several channels; OpenCV gives all of them.
-            pixels = _opencv(data)
+            pixels = _opencv(_bare_png(data))
         return _grey(pixels, path, tolerance=2 if image.format == "JPEG" else 0)
+
+
+def _bare_png(data: bytes) -> bytes:
+    """A PNG without what is not its picture, over which OpenCV's libpng talks on the error stream."""
+    parts, start = [data[:8]], 8
+    while start + 8 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] in (b"IHDR", b"IDAT"):
+            parts.append(data[start:end])
+        start = end
+    end_chunk = b"IEND"
+    return b"".join(parts) + bytes(4) + end_chunk + zlib.crc32(end_chunk).to_bytes(4, "big")
 
 
 def _palette(image: Image.Image, path: Path, labels: bool) -> NDArray[Any]:
@@ -182,7 +203,10 @@ def _tiff(path: Path, labels: bool) -> NDArray[Any]:
     file = BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
-    check_size(path, tags[256] * tags[257])
+    width, height, channels = (tags.get(tag, missing) for tag, missing in ((256, 0), (257, 0), (277, 1)))
+    if not all(isinstance(value, int) and value > 0 for value in (width, height, channels)):
+        raise ValueError("its header names no size")
+    check_size(path, width * height * channels)
     _check_single(path, 2 if tags.next else 1)
     pixels = _opencv(data)
     photometric = tags.get(262)
@@ -214,21 +238,38 @@ def _npy(path: Path) -> NDArray[Any]:
 def _dicom(path: Path) -> NDArray[Any]:
     if not _has_dicom_mark(path):
         raise UserError(f"{path} is no DICOM file, or one that lost its header: export it again, or remove it.")
-    dataset = pydicom.dcmread(path)
+    data = path.read_bytes()  # whole, so that no length in it takes more memory than there is file
+    _check_inflated(path, data)
+    dataset = pydicom.dcmread(BytesIO(data))
     if not all(tag in dataset for tag in ("PixelData", "Rows", "Columns", "PhotometricInterpretation")):
-        kind = dataset.get("Modality") or "DICOM"
+        kind = printable(dataset.get("Modality") or "DICOM", most=20)
         raise UserError(f"{path} is a {kind} file without a picture: remove it, or give the image files of the series.")
     _check_single(path, int(dataset.get("NumberOfFrames") or 1))
     photometric = dataset.PhotometricInterpretation
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise _colour(path)
     check_size(path, dataset.Rows * dataset.Columns)
-    pixels = dataset.pixel_array
+    pixels = stored_values(dataset)
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        raise ValueError(f"its header says {dataset.Rows} x {dataset.Columns} pixels, and there are {pixels.shape}")
     if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
         # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
         highest = -1 if dataset.PixelRepresentation else 2**dataset.BitsStored - 1
         pixels = highest - pixels.astype(np.int64)
     return np.asarray(apply_modality_lut(pixels, dataset))
+
+
+def _check_inflated(path: Path, data: bytes) -> None:
+    """Refuses a deflated file that is a thousand times as large inside, which pydicom would inflate first and judge later."""
+    file = BytesIO(data)
+    file.seek(132)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflater.decompress(file.read(), 4 * MAX_PIXELS)
+    if inflater.unconsumed_tail:
+        raise too_large(path, "too many")
 
 
 def _has_dicom_mark(path: Path) -> bool:
@@ -245,7 +286,9 @@ def _grey(pixels: NDArray[Any], path: Path, tolerance: int = 0) -> NDArray[Any]:
         if np.ptp(pixels[..., -1]) > 0:
             raise UserError(f"{path} is partly transparent: export it without an alpha channel.")
         pixels = pixels[..., :-1]
-    if np.ptp(pixels.astype(np.float64), axis=-1).max(initial=0) > tolerance:
+    with np.errstate(invalid="ignore"):
+        spread = pixels.max(axis=-1).astype(np.float64) - pixels.min(axis=-1)
+    if not (spread <= tolerance).all():  # so that nan is a difference
         raise _colour(path)
     return pixels[..., 0]
 
@@ -257,7 +300,8 @@ def _finite_stack(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
         stack = np.array(pixels, dtype=np.float32, ndmin=3)
     bad = stack.size - np.count_nonzero(np.isfinite(stack))
     if bad:
-        raise UserError(f"{path} holds {bad} values that are not finite (NaN, infinite): replace them, say by air.")
+        values = "1 value that is" if bad == 1 else f"{bad} values that are"
+        raise UserError(f"{path} holds {values} not finite (NaN, infinite): replace them, say by air.")
     return stack
 
 
@@ -292,24 +336,3 @@ def _check_single(path: Path, pictures: int) -> None:
 
 def _colour(path: Path) -> UserError:
     return UserError(f"{path} is a colour picture, no grey slice: export it with one grey channel, or remove it.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence in the libraries: what they say about a file is either our own sentence's cause or no news to a user."""
-    cv2_level, itk_warns = _cv2_log.getLogLevel(), sitk.ProcessObject.GetGlobalWarningDisplay()
-    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _cv2_log.setLogLevel(0)
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            _cv2_log.setLogLevel(cv2_level)
-            sitk.ProcessObject.SetGlobalWarningDisplay(itk_warns)
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

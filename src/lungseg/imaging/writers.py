@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lungseg.errors import UserError
 from lungseg.files import written_whole
 from lungseg.imaging.nifti import check_whole_nifti
+from lungseg.imaging.quiet import quiet
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
 
 
@@ -122,7 +123,8 @@ def _grid(like: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(like))
-    reader.ReadImageInformation()
+    with quiet():
+        reader.ReadImageInformation()
     grid = sitk.Image(reader.GetSize(), sitk.sitkUInt8)
     grid.SetSpacing(reader.GetSpacing())
     grid.SetOrigin(reader.GetOrigin())

@@ -178,7 +178,7 @@ def _check_state(module: SegmentationModule, path: Path) -> None:
         raise UserError(f"ckpt_path={path} is no training state: give a last.ckpt; a best.ckpt goes into init_ckpt.") from error
     try:
         module.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(
             f"ckpt_path={path} does not fit this model: repeat the settings of the run that it goes on with."
         ) from error
