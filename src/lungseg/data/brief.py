@@ -11,6 +11,7 @@ from lungseg.data.cache import SliceCache
 from lungseg.errors import UserError
 from lungseg.imaging import greys
 
+PARTS = {"train": "training", "val": "validation", "test": "test"}
 LOOKED_AT = 40  # slices whose grey values are described
 NAMED = 3
 
@@ -34,15 +35,14 @@ def refuse_leaks(caches: Mapping[str, SliceCache]) -> None:
 
 def described(caches: Mapping[str, SliceCache]) -> str:
     """A line about lung and grey values."""
-    parts = []
-    for part, cache in caches.items():
-        lung = [float(cache.target(i)[..., 0].mean() / 255) for i in range(len(cache))]
-        with_lung = sum(share > 0 for share in lung)
-        parts.append(f"{with_lung} of {len(cache)} {part}" + (f" (mostly {np.median(lung):.0%} of a slice)" if lung else ""))
+    lung = {part: [float(cache.target(i)[..., 0].mean() / 255) for i in range(len(cache))] for part, cache in caches.items()}
+    parts = [f"{sum(share > 0 for share in shares)} of {len(shares)} {PARTS[part]}" for part, shares in lung.items()]
+    mostly = np.median(np.concatenate(list(lung.values())))
     first = next(iter(caches.values()))
     chosen = np.unique(np.linspace(0, len(first) - 1, LOOKED_AT).round().astype(int))
     kinds = Counter(greys.describe(first.image(i)).kind for i in chosen)
-    return f"Data: lung in {', '.join(parts)}; grey values are {' and '.join(kind for kind, _ in kinds.most_common())}."
+    units = " and ".join(kind for kind, _ in kinds.most_common())
+    return f"Data: lung in {', '.join(parts)} slices, mostly {mostly:.0%} of a slice; grey values are {units}."
 
 
 def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
