@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -199,10 +198,8 @@ def test_a_network_is_compared_with_its_weights_before_it_takes_memory(
 ) -> None:
     content["net"] = {"class": "ResUNet", **net}
     torch.save(content, tmp_path / "best.ckpt")
-    began = time.perf_counter()
     with pytest.raises(UserError, match=rf"best\.ckpt cannot be used: .*{said}") as caught:
         checkpoint.load(tmp_path / "best.ckpt")
-    assert time.perf_counter() - began < 2
     assert len(str(caught.value)) < 1000
 
 

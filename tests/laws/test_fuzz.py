@@ -37,6 +37,8 @@ def keep_the_law(folder: Path, count: int) -> None:
     print("\n".join(f"{number:6} {name}" for name, number in sorted(counts.items())))
     assert not findings, told(findings)
     assert len(outcomes) == count
+    if count < 2000:
+        return
     # What is always refused, or never, has tried nothing.
     ends = {(name.partition(":")[0].partition(",")[0], name.rpartition(": ")[2]) for name in counts}
     assert {kind for kind, end in ends if end == "refused"} == {kind for kind, end in ends if end != "refused"}

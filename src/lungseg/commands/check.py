@@ -2,10 +2,10 @@
 
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
@@ -13,16 +13,17 @@ from lungseg.commands.folders import from_here
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
+from lungseg.files import writing
 
 if TYPE_CHECKING:
     from lungseg.data.check import Findings
     from lungseg.data.sources import FileCase
 
 HELP = """\
-{program}: looks for the faults of a data set before a training learns them.
+lungseg check: looks for the faults of a data set before a training learns them.
 
-  {program} data.root=DIR                  DIR/Train/Images DIR/Train/Masks DIR/Test/Images DIR/Test/Masks
-  {program} data.manifest=FILE.csv         or a table with the columns image, mask, patient, split
+  lungseg check data.root=DIR              DIR/Train/Images DIR/Train/Masks DIR/Test/Images DIR/Test/Masks
+  lungseg check data.manifest=FILE.csv     or a table with the columns image, mask, patient, split
 
   data.patient_regex=...   its first group (or whole match), searched in an image's stem, is the patient
   data.mask_values=1,2     values in the masks that are lung, where they hold more than two
@@ -32,7 +33,7 @@ HELP = """\
   -q                       only warnings and errors
   debug=true               what lies behind an error too, as a traceback
 
-Every pair of image and mask is read once: counts, sizes, grey values and their unit, mask values, pictures that come twice (also
+Every pair of image and mask is read: counts, sizes, grey values and their unit, mask values, pictures that come twice (also
 flipped, shifted or saved again), patients on both sides of the split, and masks that do not fit their image. Nothing is changed.
 Exit code: 0 no fault, 1 faults that spoil a training or its scores, 2 refused."""
 
@@ -54,7 +55,7 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Reads ``key=value`` words, literally, and checks."""
     if not argv or any(flag in argv for flag in ("-h", "--help")):
-        print(HELP.format(program=f"{Path(sys.argv[0]).name} check" if argv else "lungseg check"))
+        print(HELP)
         return 0 if argv else 2
     words, debug = without_debug(argv)
     usage = "check takes data.root=DIR or data.manifest=FILE.csv"
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(options: Options) -> int:
     where, parts = _parts(options)
-    output = options.output or Path("outputs", "check", where.resolve().stem)
+    output = options.output or Path("outputs", "check", where.resolve().stem if where.is_file() else where.resolve().name)
     _check_output(output, parts)
 
     from rich.console import Console
@@ -102,7 +103,7 @@ def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
     if sum(one is not None for one in given) != 1:
         raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
     shared: dict[str, Any] = {
-        "patient_regex": options.data_patient_regex,
+        "patient_regex": _unquoted(options.data_patient_regex),
         "mask_values": options.data_mask_values,
         "ignore_values": options.data_ignore_values,
     }
@@ -112,18 +113,29 @@ def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
     return options.data_manifest, ManifestSource(str(options.data_manifest), **shared).parts()
 
 
+def _unquoted(pattern: str | None) -> str | None:
+    """A regular expression without the quotes that Hydra wants round it in a training's command."""
+    if pattern and len(pattern) > 1 and pattern[0] == pattern[-1] and pattern[0] in "'\"":
+        return pattern[1:-1]
+    return pattern
+
+
 def _check_output(output: Path, parts: "Mapping[str, Sequence[FileCase]]") -> None:
-    """Refuses to write among the data, before all of them are read."""
+    """Refuses to write among the data, or where nothing can be written, before all files are read."""
     if output.exists() and not output.is_dir():
         raise UserError(f"output={output} is a file: give a folder.")
     folders = {path.resolve().parent for cases in parts.values() for case in cases for path in (case.image, case.mask)}
-    if output.resolve() in folders:
-        raise UserError(f"output={output} holds images or masks: give another folder.")
+    if any(output.resolve().is_relative_to(folder) for folder in folders):
+        raise UserError(f"output={output} lies among the images or masks: give another folder.")
+    with writing(output, "choose another output"):
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=output):  # now, because all files are read before anything is written
+            pass
 
 
 def _verdict(found: "Findings") -> str:
     odd = len(found.odd())
-    looks = f"{count_of(odd)} to look at" if odd else "no pair is suspicious"
+    looks = f"{count_of(odd)} to look at" if odd else "no mask is suspicious"
     if found.faults:
         return f"\n{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'} to be mended, {looks}."
     return f"\nNo fault was found; {looks}."

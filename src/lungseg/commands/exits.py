@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from lungseg.errors import UserError
 
-DEBUG = "debug=true"
+DEBUG = "debug"
 PARTLY, REFUSED, INTERRUPTED, STOPPED = 1, UserError.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -18,9 +18,9 @@ class Stopped(BaseException):
 
 
 def without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
-    """A command line without ``debug=true``, and whether it was there."""
-    words = [word for word in argv if word != DEBUG]
-    return words, len(words) < len(argv)
+    """A command line without ``debug=...``, and whether it was ``debug=true``."""
+    asked = [word for word in argv if word.lower() in (f"{DEBUG}=true", f"{DEBUG}=false")]
+    return [word for word in argv if word not in asked], any(word.lower().endswith("true") for word in asked)
 
 
 def exit_code(work: Callable[[], int], interrupted: Callable[[], str], debug: bool = False) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lungseg.commands.exits import exit_code, without_debug
+from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
@@ -122,7 +122,7 @@ def _predict(options: Options) -> int:
         masks = len(results) - failed
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
-    return 1 if failed else 0
+    return PARTLY if failed else 0
 
 
 def _check_folders(options: Options) -> None:

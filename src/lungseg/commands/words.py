@@ -58,8 +58,6 @@ def _value(key: str, text: str, kind: Any) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if get_args(wanted):  # a tuple of one kind
             return tuple(get_args(wanted)[0](part.strip()) for part in text.strip("[]").split(","))
-        if wanted is str and len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-            return text[1:-1]  # as Hydra wants a regular expression to be quoted in a training's command
         return wanted(text)
     except (ValueError, KeyError):
         said = "true or false" if wanted is bool else "numbers" if get_args(wanted) else "a number"

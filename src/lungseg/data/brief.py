@@ -11,6 +11,7 @@ from lungseg.data.cache import SliceCache
 from lungseg.errors import UserError
 from lungseg.imaging import greys
 
+NO_LUNG = "no training mask holds any lung: look at the masks, or name their lung values with data.mask_values=[...]."
 PARTS = {"train": "training", "val": "validation", "test": "test"}
 LOOKED_AT = 40  # slices whose grey values are described
 NAMED = 3
@@ -28,8 +29,8 @@ def refuse_leaks(caches: Mapping[str, SliceCache]) -> None:
         if twins:
             shown = ", ".join(f"{one} in {left} and {other} in {right}" for one, other in twins[:NAMED])
             raise UserError(
-                f"{_count(len(twins), 'picture')} in two parts of the split ({shown}): results would be too good; remove one "
-                "of each."
+                f"{'1 picture is' if len(twins) == 1 else f'{len(twins)} pictures are'} in two parts of the split ({shown}): "
+                "results would be too good; remove one of each."
             )
 
 
@@ -41,8 +42,8 @@ def described(caches: Mapping[str, SliceCache]) -> str:
     first = next(iter(caches.values()))
     chosen = np.unique(np.linspace(0, len(first) - 1, LOOKED_AT).round().astype(int))
     kinds = Counter(greys.describe(first.image(i)).kind for i in chosen)
-    units = " and ".join(kind for kind, _ in kinds.most_common())
-    return f"Data: lung in {', '.join(parts)} slices, mostly {mostly:.0%} of a slice; grey values are {units}."
+    units = ", ".join(kind for kind, _ in kinds.most_common())
+    return f"Data: lung in {', '.join(parts)} slices, mostly {mostly:.0%} of a slice; grey values: {units}."
 
 
 def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
@@ -58,11 +59,8 @@ def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
     pairs = [(names[i], names[j]) for i, j, _ in duplicates.alike(prints, groups)]
     if pairs:
         shown = ", ".join(f"{one} and {other}" for one, other in pairs[:NAMED])
+        are = "1 pair of pictures is" if len(pairs) == 1 else f"{len(pairs)} pairs of pictures are"
         yield (
-            f"{_count(len(pairs), 'picture')} alike in two parts of the split ({shown}): results may be too good; "
+            f"{are} alike across the split ({shown}): copies, or slices of one patient, make results too good; "
             "lungseg check shows them."
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what} is" if number == 1 else f"{number} {what}s are"

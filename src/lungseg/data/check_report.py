@@ -4,19 +4,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg import html
-from lungseg.data.check import Checked, Findings, Spot, Twins, grey_kinds
+from lungseg.data.check import SHOWN, Findings, grey_kinds, small
+from lungseg.data.checked import Checked, Spot
+from lungseg.data.twins import Twins
 from lungseg.imaging.overlay import MASK_COLOUR, grid, overlay
 from lungseg.imaging.plausibility import Doubt
 from lungseg.imaging.writers import png
 
-SHOWN = 10  # pairs as pictures
 LISTED = 200  # pairs in a table
-PICTURE_SIDE = 360
 TWINS = 12  # pairs of files as pictures
 
 
@@ -43,7 +42,7 @@ def as_json(found: Findings) -> dict[str, Any]:
                 "files": [twins.first.case.name, twins.second.case.name],
                 "slices": list(twins.slices),
                 "likeness": round(twins.likeness, 3),
-                "between_parts": twins.leak,
+                "leak": twins.leak,
             }
             for twins in found.twins
         ],
@@ -63,7 +62,7 @@ def as_page(found: Findings, where: str) -> str:
     sections.append(html.section("What is there", html.table(PART_COLUMNS, _part_rows(found)), html.listing(found.notes)))
     if ranked:
         lead = f"{len(odd)} of {len(ranked)} pairs are odd. The oddest come first; lung as the mask has it is outlined in blue."
-        figures = [(png(_picture(one, spot)), _slice_name(one, spot), _reasons(spot)) for one, spot in found.spots()[:SHOWN]]
+        figures = [(png(one.picture), one.checked.slice_name(one.spot.z), _reasons(one.spot)) for one in found.shown]
         sections.append(html.section("Look at these first", html.pictures(figures), lead=lead))
     if found.twins:
         lead = "The same picture in two files, or one made from the other. Across the parts of a split, scores become too good."
@@ -77,11 +76,11 @@ def as_page(found: Findings, where: str) -> str:
 
 
 def suspicious_picture(found: Findings) -> NDArray[np.uint8]:
-    """The most suspicious pairs on one sheet (H, W, 3)."""
-    shown = found.spots()[:SHOWN]
-    names = [_slice_name(one, spot).rpartition("/")[2] for one, spot in shown]
-    captions = [f"{name}  {', '.join(doubt.kind for doubt in spot.doubts)}" for name, (_, spot) in zip(names, shown, strict=True)]
-    return grid([_picture(*pair) for pair in shown], 5, captions, legend=[("mask", MASK_COLOUR)])
+    """The most suspicious slices on one sheet (H, W, 3); there must be one."""
+    names = [one.checked.slice_name(one.spot.z).rpartition("/")[2] for one in found.shown]
+    kinds = [", ".join(doubt.kind for doubt in one.spot.doubts) for one in found.shown]
+    captions = [f"{name}  {kind}" for name, kind in zip(names, kinds, strict=True)]
+    return grid([one.picture for one in found.shown], 5, captions, legend=[("mask", MASK_COLOUR)])
 
 
 PART_COLUMNS = ("part", "files", "slices", "with lung", "patients", "size", "grey values", "lung", "mask values")
@@ -103,7 +102,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
             _most([f"{one.shape[1]} x {one.shape[2]}" for one in own]),
             f"{kinds}, {low:.0f} to {high:.0f}",
             f"{lung[0]:.1%} to {lung[-1]:.1%}, mostly {lung[len(lung) // 2]:.1%}",
-            _most([", ".join(f"{value:g}" for value in one.values) for one in own]),
+            _most([one.values for one in own]),
         )
 
 
@@ -126,7 +125,7 @@ def _pair(one: Checked) -> dict[str, Any]:
         "grey_high": one.greys.high,
         "grey_air": one.greys.air,
         "grey_tissue": one.greys.tissue,
-        "mask_values": list(one.values),
+        "mask_values": one.values,
         "degree": round(one.degree, 3),
         "doubts": _doubts(one.doubts),
         "slices": [{"slice": spot.z, "degree": round(spot.degree, 3), "doubts": _doubts(spot.doubts)} for spot in one.spots],
@@ -137,30 +136,13 @@ def _doubts(doubts: Iterable[Doubt]) -> list[dict[str, Any]]:
     return [{"kind": doubt.kind, "sentence": doubt.sentence, "degree": round(doubt.degree, 3)} for doubt in doubts]
 
 
-def _slice_name(one: Checked, spot: Spot) -> str:
-    return one.case.name if one.shape[0] == 1 else f"{one.case.name} slice {spot.z}"
-
-
 def _reasons(spot: Spot) -> str:
     return "\n".join(doubt.sentence for doubt in spot.doubts) or "nothing odd"
-
-
-def _picture(one: Checked, spot: Spot) -> NDArray[np.uint8]:
-    image, labels = one.case.read()
-    return overlay(*_small(image[spot.z], labels[spot.z]))
-
-
-def _small(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A slice and its mask of at most ``PICTURE_SIDE`` pixels, so that an outline stays seen where the picture is shown small."""
-    scale = min(1.0, PICTURE_SIDE / max(image.shape))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
-    return shrunk, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
 
 
 def _twin_figures(every: list[Twins]) -> Iterator[tuple[bytes, str, str]]:
     for twins in every:
         stacks = (twins.first.case.read()[0], twins.second.case.read()[0])
         slices = [stack[z] for stack, z in zip(stacks, twins.slices, strict=True)]
-        sides = [overlay(*_small(slice_, np.zeros(slice_.shape, np.uint8))) for slice_ in slices]
+        sides = [overlay(*small(slice_, np.zeros(slice_.shape, np.uint8))) for slice_ in slices]
         yield png(grid(sides, 2)), f"{twins.first.case.name} | {twins.second.case.name}", twins.sentence

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lungseg.data.augment import Augmentation
+from lungseg.data.brief import NO_LUNG
 from lungseg.data.cache import WHERES, SliceCache, build_cache
 from lungseg.data.dataset import Batch, EpochSampler, EvaluationSlices, ShardSampler, TrainingSlices, collate
 from lungseg.data.split import Case, Split
@@ -85,9 +86,7 @@ class LungDataModule(pl.LightningDataModule):
             self.train = self._read("train", self.split.train)
             self.val = self._read("val", self.split.val)
             if not any(self.train.target(i)[..., 0].any() for i in range(len(self.train))):
-                raise UserError(
-                    "no training mask holds any lung: look at the masks, or name their lung values with data.mask_values=[...]."
-                )
+                raise UserError(NO_LUNG)
         if stage == "test" and self.test is None:
             self.test = self._read("test", self.split.test)
 

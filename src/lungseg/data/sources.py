@@ -17,7 +17,7 @@ from lungseg.data.split import Case, Split, check_draw, split_validation
 from lungseg.errors import UserError, printable
 from lungseg.files import from_home
 from lungseg.imaging.pairs import common_stem, pair_files, split_folders
-from lungseg.imaging.slices import read_labels, read_stack
+from lungseg.imaging.slices import read_mask, read_stack, to_labels
 from lungseg.log import log
 
 PART_SEEDS = 3_000_000  # of patients that a part of the phantoms may have, so that no two parts share one
@@ -71,8 +71,15 @@ class FileCase:
     ignore_values: tuple[float, ...] = ()
 
     def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        image = read_stack(self.image)
-        labels = read_labels(self.mask, self.lung_values, self.ignore_values)
+        return self.read_with_mask(read_mask(self.mask))
+
+    def read_with_mask(self, stored: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """What ``read`` gives, where the values in the mask file, (Z, H, W), were read before.
+
+        Raises:
+            UserError: the image cannot be read or is constant, the two differ in size, or nobody knows which values are lung.
+        """
+        image, labels = read_stack(self.image), to_labels(stored, self.mask, self.lung_values, self.ignore_values)
         if image.shape != labels.shape:
             raise UserError(
                 f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: they must be alike."
@@ -206,6 +213,8 @@ class ManifestSource:
 
     def split(self) -> Split:
         parts = self.parts()
+        if not parts["train"]:
+            raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
         val = parts["val"] or None
         divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
         return replace(divided, balanced=self.balance == "source")
@@ -225,8 +234,6 @@ class ManifestSource:
                     f"{self.manifest} line {line}: {case.image} is in {other} already: results would be too good; keep one row."
                 )
             parts[part].append(case)
-        if not parts["train"]:
-            raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
         return parts
 
     def _rows(self) -> list[tuple[int, dict[str, str]]]:

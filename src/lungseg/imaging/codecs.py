@@ -2,6 +2,7 @@
 # mypy: allow-untyped-calls
 
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,12 +57,14 @@ def _by_itk(dataset: Dataset) -> NDArray[Any]:
     alone.HighBit = alone.BitsStored - 1
     alone.PixelData = encapsulate([frame])
     alone["PixelData"].is_undefined_length = True
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "picture.dcm")
+    with ExitStack() as stack:
         try:
+            path = Path(stack.enter_context(TemporaryDirectory()), "picture.dcm")
             alone.save_as(path, enforce_file_format=True)
         except OSError as error:
-            raise UserError(f"{folder} has no room for a picture: free some, or set TMPDIR to another folder.") from error
+            raise UserError(
+                f"no file can be written into the folder for temporary files ({error.strerror}): free some room, or set TMPDIR."
+            ) from error
         return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))[0])
 
 

@@ -21,17 +21,25 @@ def header_doubts(path: Path) -> tuple[str, ...]:
         return ()
     with quiet():
         header = pydicom.dcmread(BytesIO(path.read_bytes()), stop_before_pixels=True)
-        modality, kind, part = (header.get(name) or "" for name in ("Modality", "ImageType", "BodyPartExamined"))
+        modality, kind, part = (_value(header, name) or "" for name in ("Modality", "ImageType", "BodyPartExamined"))
         found = []
         if modality != "CT":
             found.append(f"its header says {printable(modality or 'no modality', most=20)}, not CT")
-        if "LOCALIZER" in kind:
+        if "LOCALIZER" in str(kind):
             found.append("it is a localizer, no axial slice")
         if str(part).upper() in ELSEWHERE:
             found.append(f"its header says {part}, not chest")
-        if not _may_be_axial(header.get("ImageOrientationPatient")):
+        if not _may_be_axial(_value(header, "ImageOrientationPatient")):
             found.append("its header says that it is no axial slice")
     return tuple(found)
+
+
+def _value(header: pydicom.Dataset, name: str) -> object:
+    """An element, or None if it is missing or damaged: pydicom decodes it only now, and raises whatever comes up."""
+    try:
+        return header.get(name)
+    except Exception:
+        return None
 
 
 def _may_be_axial(cosines: object) -> bool:

@@ -51,7 +51,7 @@ class Look:
     rim: int = 0  # such air just beside the mask
     gap: int = 0  # the largest piece that the mask encloses without holding it
     sides: tuple[int, int] = (0, 0)  # of the mask in the left and in the right half of the body's box, as displayed
-    pieces: int = 0  # of the mask, in the slice that has most of them
+    pieces: int = 0  # of the mask; of a volume, in the slice with some lung that has most of them
 
     @staticmethod
     def total(looks: Iterable["Look"]) -> "Look":
@@ -59,7 +59,9 @@ class Look:
         every = list(looks)
         summed = {f.name: sum(getattr(one, f.name) for one in every) for f in fields(Look) if f.name not in ("sides", "pieces")}
         left, right = (sum(one.sides[side] for one in every) for side in (0, 1))
-        return Look(**summed, sides=(left, right), pieces=max((one.pieces for one in every), default=0))
+        # At the ends of the lungs a few specks are all there is.
+        pieces = max((one.pieces for one in every if one.lung >= LEAST_LUNG * one.body or len(every) == 1), default=0)
+        return Look(**summed, sides=(left, right), pieces=pieces)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _measured(seen: Look, in_volume: bool) -> list[Doubt]:
         return sorted([unlike, Doubt("empty", "no lung found", 4.0 if seems_lung else 1.1)], key=lambda one: -one.degree)
     outside, solid, missed = seen.outside / lung, seen.solid / lung, seen.missed / (seen.missed + lung)
     is_much = seen.missed > LEAST_MISSED * seen.body
+    where = " in one slice" if seen.slices > 1 else ""
     one_sided = not in_volume and min(seen.sides) < LEAST_SIDE * seen.lung
     found = [
         unlike,
@@ -159,7 +162,7 @@ def _measured(seen: Look, in_volume: bool) -> list[Doubt]:
             f"a gap in the mask, {seen.gap / lung:.0%} of it (dome of the diaphragm, tumour, hole)",
             seen.gap / lung / MOST_GAP,
         ),
-        Doubt("pieces", f"the mask lies in {seen.pieces} pieces", max(0, seen.pieces - 2) / (MOST_PIECES - 2)),
+        Doubt("pieces", f"the mask lies in {seen.pieces} pieces{where}", max(0, seen.pieces - 2) / (MOST_PIECES - 2)),
         Doubt("one_lung", "lung on one side of the body only", 1.5 if one_sided else 0.0),
     ]
     return sorted(found, key=lambda one: -one.degree)

@@ -21,9 +21,9 @@ class _Switches:
 
     def enter(self) -> None:
         with self.lock:
-            self.inside += 1
-            if self.inside == 1:
+            if self.inside == 0:
                 self._turn()
+            self.inside += 1
 
     def leave(self) -> None:
         with self.lock:

@@ -93,7 +93,22 @@ def read_labels(
     Raises:
         UserError: the file cannot be read, or it holds more than two values and none was named.
     """
-    stack = _read(path, labels=True)
+    return to_labels(read_mask(path), path, lung_values, ignore_values)
+
+
+def read_mask(path: Path) -> NDArray[np.float32]:
+    """The values in a mask file as they are stored, (Z, H, W), turned like ``read_stack``.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return _read(path, labels=True)
+
+
+def to_labels(
+    stack: NDArray[np.float32], path: Path, lung_values: Collection[float] | None, ignore_values: Collection[float]
+) -> NDArray[np.uint8]:
+    """What ``read_labels`` gives, of stored values (Z, H, W) that were read from ``path``."""
     ignored = np.isin(stack, np.asarray(list(ignore_values), dtype=np.float32))
     if lung_values is None:
         lung = stack >= _lowest_lung_value(stack[~ignored], path, is_picture=suffix_of(path) not in VOLUME_SUFFIXES)
@@ -102,15 +117,6 @@ def read_labels(
     labels = np.where(lung, LUNG, BACKGROUND).astype(np.uint8)
     labels[ignored] = IGNORE
     return labels
-
-
-def mask_values(path: Path) -> NDArray[np.float32]:
-    """The different values in a mask file, rising, before any of them is taken for lung.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    return np.unique(_read(path, labels=True))
 
 
 def _read(path: Path, labels: bool) -> NDArray[np.float32]:
@@ -325,7 +331,7 @@ def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool
             f"{path} is no two-valued mask, it holds {len(found)} values ({shown}): say which of them are lung, "
             "data.mask_values=[...]."
         )
-    log.warning("%s holds %d values: cut at half range (%g).", path, len(found), (low + high) / 2)
+    log.warning("%s holds %d values: what is above %g is taken for lung.", path, len(found), (low + high) / 2)
     return (low + high) / 2
 
 

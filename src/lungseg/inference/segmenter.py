@@ -13,6 +13,7 @@ from torch import nn
 from lungseg import checkpoint
 from lungseg.errors import UserError
 from lungseg.files import from_home
+from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.plausibility import warnings
 from lungseg.imaging.slices import read_stack
 from lungseg.log import log
@@ -96,7 +97,7 @@ class Segmenter:
         if isinstance(image, (str, Path)):
             path = from_home(image)
             stack = read_stack(path)
-            found = self._judged(stack, str(path))
+            found = self._judged(stack, str(path), header_doubts(path))
             return found[0] if len(found) == 1 else found
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:
@@ -135,10 +136,10 @@ class Segmenter:
             found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
         return found
 
-    def _judged(self, stack: NDArray[Any], name: str) -> NDArray[np.bool_]:
-        """The mask of a stack (Z, H, W); what is odd about it is logged."""
+    def _judged(self, stack: NDArray[Any], name: str, known: tuple[str, ...] = ()) -> NDArray[np.bool_]:
+        """The mask of a stack (Z, H, W); what is odd about it, and what is ``known`` to be odd, is logged."""
         found = self.mask(np.stack(self.logits(stack)))
-        for sentence in warnings(stack, found):
+        for sentence in (*known, *warnings(stack, found)):
             log.warning("%s: %s", name, sentence)
         return found
 

@@ -77,7 +77,7 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
     """Opens the Test set for the best checkpoint of a finished run and adds the scores to what the run has left.
 
     Raises:
-        UserError: the Test set cannot be read, or the folder not be written.
+        UserError: the data cannot be read, a picture of the Test set was learnt, or the folder cannot be written.
     """
     split = job.source.split()
     kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -87,8 +87,11 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
     module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
     data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed)
     try:
-        with faults_said(folder), _reading(console, len(split.test)) as data.done:
+        total = len(split.train) + len(split.val) + len(split.test)
+        with faults_said(folder), _reading(console, total) as data.done:
+            data.setup("fit")  # what it has learnt, which must not be among what it is tested on
             data.setup("test")
+            refuse_leaks(data.caches)
         with faults_said(folder), quiet_libraries(), interruptible():
             alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
             trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)

@@ -1,0 +1,116 @@
+"""What there is to say about one pair of an image and its mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.data.sources import FileCase
+from lungseg.imaging import greys
+from lungseg.imaging.dicom import header_doubts
+from lungseg.imaging.greys import Greys
+from lungseg.imaging.plausibility import Doubt, Look, doubts, look, suspicion
+from lungseg.imaging.slices import read_mask
+from lungseg.labels import LUNG
+
+MOST_VALUES = 4  # of a mask that are told one by one
+SPOTS, APART = 3, 5  # slices of a volume that are kept, and how far apart they lie
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A slice to look at; ``degree`` is below 1 where nothing is odd about it."""
+
+    z: int
+    degree: float
+    doubts: tuple[Doubt, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a pair of files.
+
+    Attributes:
+        shape: (Z, H, W).
+        lung: share of the mask's pixels that are lung.
+        with_lung: slices that hold lung.
+        greys: of the slice that holds most lung.
+        values: of the mask, as stored, in words.
+        doubts: about the whole; of a picture the same as about its slice.
+        spots: the slices to look at, the oddest first, at most ``SPOTS`` of a volume.
+    """
+
+    part: str
+    case: FileCase
+    shape: tuple[int, int, int]
+    lung: float
+    with_lung: int
+    greys: Greys
+    values: str
+    doubts: tuple[Doubt, ...]
+    spots: tuple[Spot, ...]
+
+    @property
+    def degree(self) -> float:
+        """Of the gravest doubt, below 1 where there is none."""
+        return max([*(doubt.degree for doubt in self.doubts), self.spots[0].degree])
+
+    @property
+    def sentences(self) -> list[str]:
+        """All that is odd."""
+        if self.shape[0] == 1:
+            return [doubt.sentence for doubt in self.doubts]
+        spots = [f"slice {spot.z}: {doubt.sentence}" for spot in self.spots for doubt in spot.doubts]
+        return [*(f"as a whole: {doubt.sentence}" for doubt in self.doubts), *spots]
+
+    def slice_name(self, z: int) -> str:
+        """What a slice is called in sentences."""
+        return self.case.name if self.shape[0] == 1 else f"{self.case.name} slice {z}"
+
+
+def read_and_check(part: str, case: FileCase) -> tuple[Checked, NDArray[np.float32], NDArray[np.uint8]]:
+    """What was found in a pair, its grey values (Z, H, W) and its labels (Z, H, W).
+
+    Raises:
+        UserError: one of the files cannot be read, or they do not fit each other.
+    """
+    stored = read_mask(case.mask)
+    image, labels = case.read_with_mask(stored)
+    looks = [look(slice_, own) for slice_, own in zip(image, labels, strict=True)]
+    lung = np.count_nonzero(labels == LUNG, axis=(1, 2))
+    largest = int(lung.argmax())
+    known = [Doubt("header", sentence, 5.0) for sentence in header_doubts(case.image)]
+    own = (*known, *doubts(Look.total(looks)))
+    spots = _volume_spots(looks) if len(looks) > 1 else [Spot(0, max([suspicion(looks[0]), *(d.degree for d in known)]), own)]
+    found = Checked(
+        part=part,
+        case=case,
+        shape=(image.shape[0], image.shape[1], image.shape[2]),
+        lung=float(lung.sum() / labels.size),
+        with_lung=int(np.count_nonzero(lung)),
+        greys=greys.describe(image[largest]),
+        values=_in_words(np.unique(stored)),
+        doubts=own,
+        spots=tuple(spots),
+    )
+    return found, image, labels
+
+
+def _volume_spots(looks: Sequence[Look]) -> list[Spot]:
+    """The oddest slices of a volume, none beside another; at least one."""
+    degrees = np.array([suspicion(one, in_volume=True) for one in looks])
+    spots: list[Spot] = []
+    for z in np.argsort(-degrees, kind="stable"):
+        near = any(abs(z - spot.z) < APART for spot in spots)
+        if not near and (degrees[z] > 1 or not spots):
+            spots.append(Spot(int(z), float(degrees[z]), tuple(doubts(looks[z], in_volume=True))))
+        if len(spots) == SPOTS:
+            break
+    return spots
+
+
+def _in_words(values: NDArray[np.float32]) -> str:
+    if len(values) <= MOST_VALUES:
+        return ", ".join(f"{value:g}" for value in values)
+    return f"{values[0]:g} to {values[-1]:g} ({len(values)} values)"
