@@ -240,7 +240,8 @@ def _dicom(data: bytes, rng: Generator) -> bytes:
     way = rng.random()
     raw = {}
     if way < 0.3:
-        raw = {str(pick(rng, ("RescaleSlope", "RescaleIntercept", "NumberOfFrames"))): str(pick(rng, NUMBERS))}
+        names = ("RescaleSlope", "RescaleIntercept", "NumberOfFrames", "ImageOrientationPatient", "ImageType", "Modality")
+        raw = {str(pick(rng, names)): str(pick(rng, NUMBERS))}
     elif way < 0.7:
         frame = next(generate_frames(pixels, number_of_frames=1)) if encapsulated else pixels
         dataset.PixelData = encapsulate([(anywhere(frame, rng) if rng.random() < 0.7 else frame).ljust(2)])

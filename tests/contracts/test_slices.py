@@ -17,7 +17,9 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from kinds import DISC, EXACT, GREY8, GREY16, HU, SMOOTH, STACK, Write, dicom, nifti, opencv, palette, pillow, tiff
@@ -449,3 +451,15 @@ def test_a_dicom_header_says_what_is_no_axial_chest_ct(tags: dict[str, Any], say
         dicom(tmp_path / name, **tags)
         assert header_doubts(tmp_path / name) == says
     assert header_doubts(tmp_path / "nowhere.png") == ()
+
+
+@pytest.mark.parametrize("name", ["ImageOrientationPatient", "ImageType", "BodyPartExamined", "Modality"])
+def test_a_damaged_element_of_a_dicom_header_raises_nothing(name: str, tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm")
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    tag = pydicom.datadict.tag_for_keyword(name)
+    assert tag is not None
+    dataset[tag] = RawDataElement(Tag(tag), "FD", 5, b"12345", 0, False, True)
+    dataset.save_as(tmp_path / "a.dcm")
+    assert read_stack(tmp_path / "a.dcm").size
+    assert len(header_doubts(tmp_path / "a.dcm")) == (name == "Modality")

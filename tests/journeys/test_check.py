@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers import Done, assert_refused, lungseg, read_png, write_png
+from helpers import Done, assert_refused, lungseg, read_png, train, write_png
 
 from builders import write_slice
+from lungseg.commands.folders import read_config
+from lungseg.commands.rank import test_here as score_test_set
 from lungseg.data.phantom import phantom_slice, phantom_volume
+from lungseg.errors import UserError
 
 REAL = Path(os.environ.get("LUNGSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -133,6 +136,16 @@ def test_the_same_picture_in_two_parts_stops_a_training_and_a_copy_is_warned_of(
     assert "1 pair of pictures is alike across the split" in done.out
     assert "Data: lung in " in done.out
     assert "grey values: HU." in done.out
+
+
+def test_a_test_set_that_is_opened_later_is_compared_with_what_was_learnt(sound: Path, tmp_path: Path) -> None:
+    words = ("preprocess.size=64", "model.widths=[4,8]", "data=folder", f"data.root={sound}", "data.val_fraction=0.3", "logger=csv")
+    train(tmp_path / "run", *words, "trainer.max_epochs=1", "test=never")
+    for folder, name in (("Images", "p4_1.tif"), ("Masks", "p4_1.png")):
+        write_png(sound / "Test" / folder / f"copy{Path(name).suffix}", read_png(sound / "Train" / folder / name))
+    with pytest.raises(UserError, match=r"1 picture is in two parts of the split .*test/copy\.tif in test"):
+        score_test_set(read_config(tmp_path / "run"), tmp_path / "run", "lungseg train")
+    assert "test/iou" not in json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_doubtful_masks_come_first(sound: Path, tmp_path: Path) -> None:
