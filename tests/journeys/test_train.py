@@ -418,6 +418,10 @@ def test_a_checkpoint_of_the_wrong_kind_is_refused(run: Run) -> None:
     assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={best}"), "goes into init_ckpt")
     assert_refused(lungseg("train", *PHANTOMS, f"init_ckpt={last}"), "training state")
     assert_refused(lungseg("train", *PHANTOMS, f"ckpt_path={last}", "model.widths=[4,8,8]"), "model.widths was another")
+    for spoil in ({"loops": None}, {"callbacks": "x"}, {"optimizer_states": None}, {"state_dict": [1]}):
+        torch.save({**torch.load(last, weights_only=True), **spoil}, Path("other.ckpt"))
+        done = lungseg("train", *PHANTOMS, f"ckpt_path={Path('other.ckpt').resolve()}", "hydra.run.dir=other")
+        assert_refused(done, "other.ckpt is no training state")
 
 
 def _no_masks(root: Path) -> None:

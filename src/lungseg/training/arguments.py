@@ -11,7 +11,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lungseg.data.datamodule import LungDataModule
-from lungseg.errors import UserError
+from lungseg.errors import UserError, printable
 from lungseg.signatures import check, shown
 from lungseg.training.cost import trainer_steps
 from lungseg.training.launch import rank_count
@@ -165,7 +165,7 @@ def _refusal(trainer: Mapping[str, Any]) -> str:
                 enable_model_summary=False,
             )
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
-        return " ".join(str(error).split())
+        return printable(error, most=500)
     return ""
 
 

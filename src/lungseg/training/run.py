@@ -32,6 +32,8 @@ from lungseg.training.module import SegmentationModule
 from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
 from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
+STATE_PARTS = {"state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
+
 
 def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1, tested: bool = True) -> dict[str, float]:
     """Trains, keeps the best, scores it, and writes all results into the folder; the same metrics come back on every rank.
@@ -177,6 +179,8 @@ def _check_state(module: SegmentationModule, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         weights = state["state_dict"]
+        if not all(isinstance(state[key], kind) for key, kind in STATE_PARTS.items()):  # a KeyError for weights alone
+            raise TypeError("its parts are of another kind")
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"ckpt_path={path} is no training state: give a last.ckpt; a best.ckpt goes into init_ckpt.") from error
     try:
