@@ -52,8 +52,9 @@ class Checkpoint:
         Raises:
             UserError: the class is not ours, its arguments are wrong, or the weights do not fit it.
         """
-        net = self._outline().to_empty(device="cpu")
-        net.load_state_dict(self.weights)
+        net = self._outline()
+        kinds = {key: value.dtype for key, value in net.state_dict().items()}
+        net.load_state_dict({key: value.to(kinds[key], copy=True) for key, value in self.weights.items()}, assign=True)
         return net.eval()
 
     def _outline(self) -> EncoderDecoder:

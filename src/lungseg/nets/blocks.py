@@ -162,7 +162,8 @@ def pad_to_stride(image: Tensor, stride: int) -> Tensor:
 
 def init_for_relu(module: nn.Module) -> None:
     """Weights drawn so that the variance of activations survives the ReLU (He 2015); biases zero."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    # Nothing is drawn on the meta device, and torch would take a second to load what draws nothing.
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not module.weight.is_meta:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
