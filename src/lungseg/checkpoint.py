@@ -71,7 +71,8 @@ class Checkpoint:
         for key in {**wanted, **self.weights}:
             if key not in wanted or not _may_become(self.weights.get(key), wanted[key]):
                 raise UserError(
-                    f"the weights do not fit the network {printable(self.net)}: {printable(key)} is missing or of another kind."
+                    f"the weights do not fit the network {printable(self.net.get('class'))}: "
+                    f"{printable(key)} is missing or of another kind."
                 )
         stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in self.weights.values()}
         if sum(value.nbytes for value in self.weights.values()) > sum(stored.values()):
@@ -167,6 +168,9 @@ def _check_container(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
             raise ValueError("its parts are larger than the file")
+        damaged = file.testzip()  # torch reads past wrong checksums, and other weights give other masks
+        if damaged is not None:
+            raise ValueError(f"the checksum of its part {printable(damaged)} is wrong")
 
 
 def _may_become(value: object, wanted: Tensor) -> bool:

@@ -150,6 +150,7 @@ def test_a_test_set_that_is_opened_later_is_compared_with_what_was_learnt(sound:
 
 def test_doubtful_masks_come_first(sound: Path, tmp_path: Path) -> None:
     masks = sound / "Train" / "Masks"
+    phantoms(sound, "Train", 10, 11, 12)
     write_png(masks / "p1_1.png", read_png(masks / "p1_1.png") * 0)
     write_png(masks / "p2_1.png", np.roll(read_png(masks / "p2_1.png"), 40, axis=0))
     write_png(masks / "p5_1.png", read_png(masks / "p4_1.png"))
@@ -161,7 +162,7 @@ def test_doubtful_masks_come_first(sound: Path, tmp_path: Path) -> None:
     assert "outside" in doubts["train/p2_1.tif"] or "solid" in doubts["train/p2_1.tif"]
     assert {pair["name"] for pair in found["pairs"][:3]} == {"train/p1_1.tif", "train/p2_1.tif", "train/p5_1.tif"}
     assert "train/p4_1.tif, train/p5_1.tif have one and the same mask." in found["notes"]
-    assert "Without lung: 1 of 6 slices." in found["notes"]
+    assert "Without lung: 1 of 9 slices." in found["notes"]
     assert any(note.startswith("The patient is not known") for note in found["notes"])
 
 
@@ -176,7 +177,8 @@ def test_volumes_and_other_units_of_grey_are_told(tmp_path: Path) -> None:
             (root / "Test" / folder).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(sitk.GetImageFromArray(voxels), str(root / "Test" / folder / f"{seed}.nii.gz"))
     done = check(root, tmp_path / "out", "-q")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.err) == (0, "")
+    assert all(line.startswith("Warning: test/") for line in done.out.splitlines())
     found = report(tmp_path / "out")
     assert [pair["grey_kind"] for pair in sorted(found["pairs"], key=lambda pair: pair["name"])] == [
         "HU", "HU at another scale", "HU with an offset",
@@ -233,8 +235,19 @@ def test_a_report_never_lies_among_the_data(sound: Path, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     assert_refused(check(sound, tmp_path / "file"), "is a file")
     (sound / "Train" / "Images" / "lonely.png").write_bytes((sound / "Train" / "Masks" / "p1_1.png").read_bytes())
-    assert_refused(check(sound, tmp_path / "out"), "1 image has no mask", "lonely.png")
-    assert not (tmp_path / "out").exists()
+    assert check(sound, tmp_path / "out").code == 1  # the other pairs are looked at all the same
+    assert "1 image has no mask" in report(tmp_path / "out")["faults"][0]
+    assert len(report(tmp_path / "out")["pairs"]) == 6
+
+
+def test_masks_that_all_misfit_are_a_fault_and_so_is_a_test_set_without_lung(sound: Path, tmp_path: Path) -> None:
+    for part, change in (("Train", lambda mask: np.roll(mask, 40, axis=0)), ("Test", np.zeros_like)):
+        for path in (sound / part / "Masks").iterdir():
+            write_png(path, change(read_png(path)))
+    assert check(sound, tmp_path / "out").code == 1
+    faults = report(tmp_path / "out")["faults"]
+    assert [fault.partition(" (")[0] for fault in faults[:1]] == ["4 of 4 masks in train do not fit their images"]
+    assert faults[1].startswith("no test mask holds any lung")
 
 
 def test_debug_shows_what_lies_behind_an_error(sound: Path, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_the_python_interface_gives_the_same_mask(checkpoint_file: Path, images:
         (np.zeros(5), r"\(5,\)"),
         (np.zeros((2, 3, 4, 5)), "no slice"),
         (np.zeros((0, 5)), r"\(0, 5\)"),
+        (np.zeros((32, 32, 3)), "channels last"),
         (np.full((32, 32), np.nan), "nan"),
         (np.full((32, 32), np.inf), "infinite"),
     ],
@@ -642,3 +643,22 @@ def test_in_python_too_an_odd_mask_is_said(checkpoint_file: Path, caplog: pytest
     segmenter = Segmenter.load(checkpoint_file, threshold=0.999)
     assert not segmenter(chest(64)[0]).any()
     assert caplog.messages == ["the array: no lung found"]
+
+
+def test_a_folder_of_somebody_elses_masks_is_not_written_over(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    before = masks(truth)
+    assert_refused(predict(checkpoint_file, images, truth, "overwrite=true"), "a.png is there and no earlier prediction's")
+    assert masks(truth) == before
+    out = tmp_path / "out"
+    assert predict(checkpoint_file, images, out).code == 0
+    assert predict(checkpoint_file, images, out, "overwrite=true").code == 0
+
+
+def test_debug_shows_what_lies_behind_the_fault_of_a_file(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
+    (images / "bad.png").write_bytes(b"no picture")
+    assert "Traceback" not in predict(checkpoint_file, images, tmp_path / "one").out
+    done = predict(checkpoint_file, images, tmp_path / "two", "debug=True")
+    assert "PIL.UnidentifiedImageError" in done.out
+    assert done.code == 1
+    assert_refused(predict(checkpoint_file, images, tmp_path / "three", "debug=yes"), "debug=yes must be debug=true or debug=false")

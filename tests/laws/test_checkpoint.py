@@ -273,3 +273,17 @@ def test_a_failed_save_leaves_the_old_file(checkpoint_file: Path, tmp_path: Path
         checkpoint.save(path, replace(stored, net={"class": lambda: None}))
     assert path.read_bytes() == checkpoint_file.read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_weights_whose_checksum_is_wrong_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save(content, path)
+    with zipfile.ZipFile(path) as file:
+        part = max(file.infolist(), key=lambda entry: entry.file_size)
+        with file.open(part) as weights:
+            start = path.read_bytes().index(weights.read())
+    data = bytearray(path.read_bytes())
+    data[start + 3] ^= 0x80  # the sign of one weight, which torch would take as it is
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be read as a checkpoint \(the checksum of its part .* is wrong\)"):
+        checkpoint.load(path)

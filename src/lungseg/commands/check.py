@@ -2,14 +2,14 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
-from lungseg.commands.folders import from_here
+from lungseg.commands.folders import as_typed, from_here
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
@@ -18,6 +18,8 @@ from lungseg.files import writing
 if TYPE_CHECKING:
     from lungseg.data.check import Findings
     from lungseg.data.sources import FileCase
+
+SAID = 10  # sentences of a kind on the screen
 
 HELP = """\
 lungseg check: looks for the faults of a data set before a training learns them.
@@ -30,7 +32,7 @@ lungseg check: looks for the faults of a data set before a training learns them.
   data.ignore_values=9     values in the masks where nobody knows
   output=DIR               where check.html, check.json and suspicious.png go; outputs/check/NAME unless given
   data=folder|manifest     may be given as in the training's command, and changes nothing
-  -q                       only warnings and errors
+  -q                       only what is odd or wrong
   debug=true               what lies behind an error too, as a traceback
 
 Every pair of image and mask is read: counts, sizes, grey values and their unit, mask values, pictures that come twice (also
@@ -63,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(options: Options) -> int:
-    where, parts = _parts(options)
+    unpaired: list[str] = []
+    where, parts = _parts(options, unpaired)
     output = options.output or Path("outputs", "check", where.resolve().stem if where.is_file() else where.resolve().name)
     _check_output(output, parts)
 
@@ -81,20 +84,23 @@ def _check(options: Options) -> int:
         log.info(f"{count_of(total)} with a mask in {where}")
         with progress(console, "checking", total, options.quiet) as done:
             found = check(parts, done)
+        found.faults[:0] = unpaired
         write_text(output / "check.json", json.dumps(as_json(found), indent=1))
         write_text(output / "check.html", as_page(found, str(where)))
-        if found.checked:
+        if found.shown:
             write_picture(output / "suspicious.png", suspicious_picture(found))
         log.info(as_screen(found))
-        for sentence in found.faults:
-            log.error(sentence)
-        log.info(f"\n  look at  {from_here(output / 'check.html')}  (the most suspicious pairs, as pictures)")
+        _say(log.warning, [f"{one.case.name}: {'; '.join(one.sentences)}" for one in found.odd()], "pairs to look at")
+        _say(log.error, found.faults, "faults")
+        log.info(f"\n  look at  {from_here(output / 'check.html')}  (the oddest as pictures, which are in suspicious.png too)")
         log.info(f"  in full  {from_here(output / 'check.json')}")
+        if not found.faults and options.data_root is not None and parts["train"]:
+            log.info(f"  train    lungseg train data=folder data.root={as_typed(options.data_root)}")
         log.info(_verdict(found))
     return PARTLY if found.faults else 0
 
 
-def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
+def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
     from lungseg.data.sources import FolderSource, ManifestSource
 
     given = (options.data_root, options.data_manifest)
@@ -108,9 +114,16 @@ def _parts(options: Options) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
         "ignore_values": options.data_ignore_values,
     }
     if options.data_root is not None:
-        return options.data_root, FolderSource(str(options.data_root), **shared).parts(train_needed=False)
+        return options.data_root, FolderSource(str(options.data_root), **shared).parts(unpaired)
     assert options.data_manifest is not None
     return options.data_manifest, ManifestSource(str(options.data_manifest), **shared).parts()
+
+
+def _say(level: Callable[[str], None], sentences: Sequence[str], what: str) -> None:
+    for sentence in sentences[:SAID]:
+        level(sentence)
+    if len(sentences) > SAID:
+        level(f"... and {len(sentences) - SAID} more {what}, all on the page and in check.json")
 
 
 def _unquoted(pattern: str | None) -> str | None:
@@ -135,7 +148,7 @@ def _check_output(output: Path, parts: "Mapping[str, Sequence[FileCase]]") -> No
 
 def _verdict(found: "Findings") -> str:
     odd = len(found.odd())
-    looks = f"{count_of(odd)} to look at" if odd else "no mask is suspicious"
+    looks = f"{count_of(odd)} to look at" if odd else "no mask is suspicious" if found.checked else "no pair could be read"
     if found.faults:
         return f"\n{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'} to be mended, {looks}."
     return f"\nNo fault was found; {looks}."

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,13 +76,13 @@ def main(argv: Sequence[str]) -> int:
     words, debug = without_debug(argv)
     usage = "predict takes ckpt=BEST.ckpt input=FILE_OR_FOLDER output=DIR"
     return exit_code(
-        lambda: _predict(parse(words, Options, "predict", usage)),
+        lambda: _predict(parse(words, Options, "predict", usage), debug),
         lambda: "The masks written so far are whole and stay; summary.csv lists them.",
         debug,
     )
 
 
-def _predict(options: Options) -> int:
+def _predict(options: Options, debug: bool) -> int:
     _check_folders(options)
     images = _images(options)
     truths = {} if options.truth is None else _truths(options, images)
@@ -110,6 +111,8 @@ def _predict(options: Options) -> int:
 
             def done(result: "Result") -> None:
                 if result.error:
+                    if debug and result.cause is not None:
+                        console.print("".join(traceback.format_exception(result.cause)), markup=False, highlight=False)
                     log.error(f"{result.item.name}: {result.error}")
                 for warning in result.warnings:
                     log.warning(f"{result.item.name}: {warning}")
@@ -120,7 +123,10 @@ def _predict(options: Options) -> int:
         if options.truth is not None:
             _say_scores(scores(results), options.output)
         masks = len(results) - failed
+        warned = sum(bool(result.warnings) for result in results)
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
+        if warned and not options.quiet:
+            log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
     return PARTLY if failed else 0
 
@@ -182,6 +188,10 @@ def _check_nothing_replaced(work: "Sequence[Item]", output: Path) -> None:
     for target in targets:
         if _identity(target) in given:
             raise UserError(f"{target} is an image or a true mask: masks must not replace it; give another output.")
+    if not (output / "summary.csv").is_file():
+        foreign = next((target for target in targets if target.exists()), None)
+        if foreign is not None:
+            raise UserError(f"{foreign} is there and no earlier prediction's: it stays; give another output.")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from lungseg.commands.exits import DEBUG
 from lungseg.errors import UserError
 from lungseg.files import from_home
 
@@ -29,6 +30,8 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
     values: dict[str, Any] = {}
     for word in argv:
         key, equals, text = (FLAGS[word], "=", "true") if word in FLAGS else word.partition("=")
+        if key == DEBUG:
+            raise UserError(f"{word} must be {DEBUG}=true or {DEBUG}=false.")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise UserError(f"{key} is no option of {command}: {f'did you mean {near[0]}?' if near else 'see --help.'}")

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
 
@@ -17,9 +17,11 @@ from lungseg.data.twins import NAMED, Prints, Twins, leaks, named
 from lungseg.errors import UserError
 from lungseg.imaging import greys
 from lungseg.imaging.overlay import overlay
+from lungseg.imaging.plausibility import grave
 
 SHOWN = 10  # slices as pictures
 PICTURE_SIDE = 360  # pixels at most, so that an outline stays seen where the picture is shown small
+FEW, MISFIT = 4, 0.5  # from so many files on, more than this share with a grave doubt is one mistake made in all of them
 RARE = 0.1  # of the files; a unit of grey values that fewer have may be a mistake of ours
 FLAT = 0.5  # of the air inside the body has the lowest value: the lungs are cut to black
 
@@ -84,9 +86,7 @@ def check(parts: Mapping[str, Sequence[FileCase]], done: Callable[[], None] = la
     found.twins = prints.twins(found.checked, validation_is_drawn=not parts.get("val"))
     found.faults += _patients_in_two_parts(parts)
     found.faults += leaks(found.twins)
-    learnt = [one for one in found.checked if one.part == "train"]
-    if learnt and not any(one.with_lung for one in learnt):
-        found.faults.append(NO_LUNG)
+    found.faults += _unfit(found.checked)
     found.notes += _notes(found.checked) + prints.shared_masks(found.checked)
     return found
 
@@ -124,6 +124,21 @@ def small(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[NDArra
     return shrunk, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
 
 
+def _unfit(checked: Sequence[Checked]) -> Iterator[str]:
+    """What makes a whole part useless."""
+    for part in dict.fromkeys(one.part for one in checked):
+        own = [one for one in checked if one.part == part]
+        if not any(one.with_lung for one in own):
+            yield NO_LUNG if part == "train" else f"no {part} mask holds any lung, and nothing can be scored: look at the masks."
+            continue
+        misfits = [kinds for one in own if (kinds := [doubt.sentence for doubt in grave(one.doubts)])]
+        if len(own) >= FEW and len(misfits) > MISFIT * len(own):
+            yield (
+                f"{len(misfits)} of {len(own)} masks in {part} do not fit their images (such as: {misfits[0][0]}): images and "
+                "masks may be exchanged or turned against each other, or other values be lung (data.mask_values=[...])."
+            )
+
+
 def _patients_in_two_parts(parts: Mapping[str, Sequence[FileCase]]) -> list[str]:
     patients = {part: {case.patient for case in cases if case.patient is not None} for part, cases in parts.items()}
     return [
@@ -146,6 +161,9 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
     if len(kinds) > 1:
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         notes.append(f"The grey values are of several kinds ({told}): a manifest can give each source its slope and intercept.")
+    rare = [f"{one.case.name} ({one.greys.kind})" for one in checked if one.greys.kind not in kinds]
+    if rare:
+        notes.append(f"Grey values that seem to be of another kind than the others: {named(rare)}.")
     if kinds[greys.SCALED]:
         airs = [one.greys.air for one in checked if one.greys.kind == greys.SCALED and one.greys.air is not None]
         if airs:
@@ -164,6 +182,8 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
     flat = [one.case.name for one in checked if one.greys.flat > FLAT]
     if flat:
         notes.append(f"Lungs in the lowest grey of all, as a narrow window leaves them: {named(flat)}.")
+    if not any(one.part == "train" for one in checked):
+        notes.append("There is no training part: this set can be predicted and scored, not trained on.")
     empty = sum(one.shape[0] - one.with_lung for one in checked)
     if empty:
         notes.append(f"Without lung: {empty} of {sum(one.shape[0] for one in checked)} slices.")

@@ -26,9 +26,8 @@ def as_screen(found: Findings) -> str:
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     within = [twins.sentence for twins in found.twins if not twins.leak]
     more = [f"... and {len(within) - SHOWN} more, all in check.json"] if len(within) > SHOWN else []
-    odd = [f"{one.case.name}: {'; '.join(one.sentences)}" for one in found.odd()]
-    rest = [f"... and {len(odd) - SHOWN} more pairs, all in check.json"] if len(odd) > SHOWN else []
-    return "\n".join(["", *lines, "", *found.notes, *within[:SHOWN], *more, *([""] if odd else []), *odd[:SHOWN], *rest])
+    table = ["", *lines, ""] if found.checked else []
+    return "\n".join([*table, *found.notes, *within[:SHOWN], *more, ""])
 
 
 def as_json(found: Findings) -> dict[str, Any]:
@@ -57,20 +56,21 @@ def as_page(found: Findings, where: str) -> str:
     sections = []
     if found.faults:
         sections.append(
-            html.section("To be mended", html.listing(found.faults, "bad"), lead="These spoil a training or its scores.")
+            html.section("To be mended", html.listing(found.faults[:LISTED], "bad"), lead="These spoil a training or its scores.")
         )
     sections.append(html.section("What is there", html.table(PART_COLUMNS, _part_rows(found)), html.listing(found.notes)))
+    if found.twins:
+        lead = "The same picture in two files, or one made from the other. Across the parts of a split, scores become too good."
+        sections.append(html.section("Pictures that come twice", html.pictures(_twin_figures(found.twins[:TWINS])), lead=lead))
     if ranked:
         lead = f"{len(odd)} of {len(ranked)} pairs are odd. The oddest come first; lung as the mask has it is outlined in blue."
         figures = [(png(one.picture), one.checked.slice_name(one.spot.z), _reasons(one.spot)) for one in found.shown]
         sections.append(html.section("Look at these first", html.pictures(figures), lead=lead))
-    if found.twins:
-        lead = "The same picture in two files, or one made from the other. Across the parts of a split, scores become too good."
-        sections.append(html.section("Pictures that come twice", html.pictures(_twin_figures(found.twins[:TWINS])), lead=lead))
     if odd:
         rows = [(one.case.name, one.part, round(one.degree, 2), "; ".join(one.sentences)) for one in odd[:LISTED]]
-        lead = "" if len(odd) <= LISTED else f"The first {LISTED} of {len(odd)}; check.json holds all."
-        table = html.table(("pair", "part", "degree (1 is the limit)", "what is odd"), rows)
+        lead = "A degree of 1 is the limit of what masks usually show."
+        lead += f" The first {LISTED} of {len(odd)}; check.json holds all." if len(odd) > LISTED else ""
+        table = html.table(("pair", "part", "degree", "what is odd"), rows)
         sections.append(html.section("Every pair with a doubt", table, lead=lead))
     return html.page("Check of a data set", where, sections)
 
@@ -109,7 +109,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
 def _most(values: Any) -> str:
     """The commonest of some texts, and how many others there are."""
     counted = Counter(values).most_common()
-    return str(counted[0][0]) + (f" and {len(counted) - 1} more" if len(counted) > 1 else "")
+    return str(counted[0][0]) + (" or others" if len(counted) > 1 else "")
 
 
 def _pair(one: Checked) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _doubts(doubts: Iterable[Doubt]) -> list[dict[str, Any]]:
 
 
 def _reasons(spot: Spot) -> str:
-    return "\n".join(doubt.sentence for doubt in spot.doubts) or "nothing odd"
+    return "\n".join(doubt.sentence for doubt in spot.doubts) or "within all limits"
 
 
 def _twin_figures(every: list[Twins]) -> Iterator[tuple[bytes, str, str]]:

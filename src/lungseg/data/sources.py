@@ -162,11 +162,16 @@ class FolderSource:
         parts = self.parts()
         return _divided(parts["train"], None, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
 
-    def parts(self, train_needed: bool = True) -> dict[str, list[FileCase]]:
-        """The cases of ``train`` and ``test`` as they lie there, before validation is taken from training."""
+    def parts(self, unpaired: list[str] | None = None) -> dict[str, list[FileCase]]:
+        """The cases of ``train`` and ``test`` as they lie there, before validation is taken from training.
+
+        Args:
+            unpaired: where given, a missing Train is none, and files without a partner are left out and told in this list.
+        """
         parts: dict[str, list[FileCase]] = {"train": [], "test": []}
-        for part, (images, masks) in split_folders(self.root, train_needed).items():
-            parts[part] = [self._case(part, images, pair.image, pair.mask) for pair in pair_files(images, masks)]
+        for part, (images, masks) in split_folders(self.root, train_needed=unpaired is None).items():
+            pairs = pair_files(images, masks, unpaired=unpaired)
+            parts[part] = [self._case(part, images, pair.image, pair.mask) for pair in pairs]
         return parts
 
     def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
@@ -249,6 +254,8 @@ class ManifestSource:
             raise UserError(f"{self.manifest} cannot be read as a CSV file in UTF-8 ({reason}): check data.manifest.") from error
         missing = [name for name in ("image", "mask") if name not in columns]
         unknown = [name for name in columns if name not in self.COLUMNS]
+        if missing and len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+            raise UserError(f"{self.manifest} has no commas: its columns must be separated by commas.")
         if missing or unknown:
             wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown column {printable(', '.join(unknown))}"
             raise UserError(f"{self.manifest} {wrong}: its first line names some of {', '.join(self.COLUMNS)}.")

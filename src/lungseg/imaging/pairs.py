@@ -48,12 +48,17 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def pair_files(
-    images: Path, masks: Path, image_files: Sequence[Path] | None = None, mask_files: Sequence[Path] | None = None
+    images: Path,
+    masks: Path,
+    image_files: Sequence[Path] | None = None,
+    mask_files: Sequence[Path] | None = None,
+    unpaired: list[str] | None = None,
 ) -> list[Pair]:
     """Each image below one folder with its mask below another, sorted by image.
 
     Args:
         image_files, mask_files: the files below the two folders that count; None: all that ``find_images`` finds.
+        unpaired: where given, files without a partner are told in this list, and the others are paired.
 
     A mask has the image's relative sub-folder and its stem, or that stem with one of ``MASK_SUFFIXES`` or
     ``MASK_PREFIXES``. The better fit wins: the same stem before a marked one, the same case before another case.
@@ -93,7 +98,10 @@ def pair_files(
     if alone or unused:
         parts = [f"{_lacking(alone, 'image')} no mask in {masks} ({_names(alone, images, len(alone))})"] if alone else []
         parts += [f"{_lacking(unused, 'mask')} no image in {images} ({_names(unused, masks, len(unused))})"] if unused else []
-        raise UserError(f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it.")
+        sentence = f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it."
+        if unpaired is None:
+            raise UserError(sentence)
+        unpaired.append(sentence)
     return pairs
 
 

@@ -19,6 +19,7 @@ from lungseg.labels import LUNG
 LEAST_SEPARATION = 0.76  # of the grey variance must lie between air and tissue
 LEAST_BODY = 0.02  # of the picture
 LEAST_LUNG = 0.005  # of the body
+MOST_LUNG = 0.6  # of the picture
 MOST_TISSUE_PIECES = 12
 LEAST_LARGEST = 0.25  # of the tissue must be in one piece; with both arms beside the trunk a third is
 MOST_CUT, LEAST_CONVEX = 0.4, 0.93  # an axial body that fills so much of the upper or lower edge is convex all the same
@@ -42,6 +43,7 @@ class Look:
     slices: int = 0
     constant: int = 0  # slices that hold one value only
     unlike_ct: int = 0  # slices that do not look like an axial CT
+    pixels: int = 0  # of the slice itself
     body: int = 0
     lung: int = 0  # of the mask
     full_lung: int = 0  # of the mask, in the image's own pixels
@@ -94,6 +96,7 @@ def look(image: NDArray[Any], mask: NDArray[Any]) -> Look:
     return Look(
         slices=1,
         unlike_ct=int(_is_unlike_ct(parts)),
+        pixels=body.size,
         body=_count(body),
         lung=_count(coarse_lung),
         full_lung=full_lung,
@@ -129,8 +132,12 @@ def warnings(stack: NDArray[Any], mask: NDArray[Any]) -> tuple[str, ...]:
     """
     chosen = np.unique(np.linspace(0, len(stack) - 1, MOST_SLICES).round().astype(int))
     seen = Look.total(look(stack[z], mask[z]) for z in chosen)
-    found = doubts(replace(seen, full_lung=_count(mask == LUNG)))
-    return tuple(one.sentence for one in found if one.kind != "solid" or one.degree > MOST_SOLID_FOUND / MOST_SOLID)
+    return tuple(one.sentence for one in grave(doubts(replace(seen, full_lung=_count(mask == LUNG)))))
+
+
+def grave(found: Iterable[Doubt]) -> list[Doubt]:
+    """Those that are no tumour or consolidation: dense tissue counts where it is a good part of the mask."""
+    return [one for one in found if one.kind != "solid" or one.degree > MOST_SOLID_FOUND / MOST_SOLID]
 
 
 def _measured(seen: Look, in_volume: bool) -> list[Doubt]:
@@ -151,15 +158,20 @@ def _measured(seen: Look, in_volume: bool) -> list[Doubt]:
     found = [
         unlike,
         Doubt("tiny", f"hardly any lung, {share:.2%} of the body", min(3.0, LEAST_LUNG / max(share, LEAST_LUNG / 3))),
+        Doubt(
+            "full",
+            f"the mask covers {seen.lung / max(seen.pixels, 1):.0%} of the picture",
+            seen.lung / max(seen.pixels, 1) / MOST_LUNG,
+        ),
         Doubt("outside", f"{outside:.0%} of the mask lies outside the body", outside / MOST_OUTSIDE),
         Doubt("solid", f"{solid:.0%} of the mask is dense tissue (tumour, consolidation or another organ)", solid / MOST_SOLID),
         Doubt(
             "missed", f"{missed:.0%} of the air in the body is not in the mask", min(missed / MOST_MISSED, 9.0 if is_much else 1.0)
         ),
-        Doubt("rim", f"a thin rim of air beside the mask is not in it, {seen.rim / lung:.0%} of it", seen.rim / lung / MOST_RIM),
+        Doubt("rim", f"a thin rim of lung is left out, {seen.rim / lung:.0%} of the mask's area", seen.rim / lung / MOST_RIM),
         Doubt(
             "gap",
-            f"a gap in the mask, {seen.gap / lung:.0%} of it (dome of the diaphragm, tumour, hole)",
+            f"a gap inside the mask (dome of the diaphragm, tumour or hole), {seen.gap / lung:.0%} of its area",
             seen.gap / lung / MOST_GAP,
         ),
         Doubt("pieces", f"the mask lies in {seen.pieces} pieces{where}", max(0, seen.pieces - 2) / (MOST_PIECES - 2)),

@@ -55,7 +55,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one file; ``error`` is a sentence, or None where there is a mask."""
+    """What came of one file; ``error`` is a sentence, or None where there is a mask, and ``cause`` what lies behind it."""
 
     item: Item
     lung_fraction: float = float("nan")
@@ -63,6 +63,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     scores: tuple[Overlap, ...] = ()
     error: str | None = None
+    cause: BaseException | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras) -> 
     except DeviceFull:
         raise
     except UserError as error:
-        return Result(item, error=str(error))
+        return Result(item, error=str(error), cause=error)
     except MemoryError:
         return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
     mask = segmenter.mask(logits)

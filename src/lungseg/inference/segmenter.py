@@ -102,6 +102,10 @@ class Segmenter:
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:
             raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
+        if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:
+            raise UserError(
+                f"an array of shape {array.shape} has its channels last: give one of them, (H, W), or a stack (Z, H, W)."
+            )
         if not np.isfinite(array).all():
             raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
         found = self._judged(array[None] if array.ndim == 2 else array, "the array")
