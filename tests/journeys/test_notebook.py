@@ -67,6 +67,7 @@ def test_what_is_committed_is_one_clean_run(committed: NotebookNode) -> None:
     assert_whole(committed)
     assert complaints(committed) == ""
     assert "Done in" in printed(cells["train"])
+    assert "Data: lung in " in NOTEBOOK.read_text(encoding="utf-8")  # as a training begins now
     assert "Done in" in printed(cells["train-noshortcut"])
     assert NOTEBOOK.stat().st_size < LARGEST
 
