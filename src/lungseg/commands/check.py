@@ -16,8 +16,8 @@ from lungseg.errors import UserError
 from lungseg.files import writing
 
 if TYPE_CHECKING:
+    from lungseg.data.cases import FileCase
     from lungseg.data.check import Findings
-    from lungseg.data.sources import FileCase
 
 SAID = 10  # sentences of a kind on the screen
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.data.brief import NO_LUNG
+from lungseg.data.cases import FileCase
 from lungseg.data.checked import Checked, Spot, read_and_check
-from lungseg.data.sources import FileCase
 from lungseg.data.twins import NAMED, Prints, Twins, leaks, named
 from lungseg.errors import UserError
 from lungseg.imaging import greys

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.data.sources import FileCase
+from lungseg.data.cases import FileCase
 from lungseg.imaging import greys
 from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.greys import Greys
