@@ -240,6 +240,15 @@ def test_a_report_never_lies_among_the_data(sound: Path, tmp_path: Path) -> None
     assert len(report(tmp_path / "out")["pairs"]) == 6
 
 
+def test_one_training_case_is_too_few_and_none_is_said(tmp_path: Path) -> None:
+    phantoms(tmp_path / "one", "Train", 3)
+    assert check(tmp_path / "one", tmp_path / "out").code == 1
+    assert report(tmp_path / "out")["faults"][0].startswith("there is only one training patient or case (train/p3_1.tif)")
+    phantoms(tmp_path / "test", "Test", 3)
+    assert check(tmp_path / "test", tmp_path / "out").code == 0
+    assert report(tmp_path / "out")["notes"][0].startswith("There is no training part")
+
+
 def test_masks_that_all_misfit_are_a_fault_and_so_is_a_test_set_without_lung(sound: Path, tmp_path: Path) -> None:
     for part, change in (("Train", lambda mask: np.roll(mask, 40, axis=0)), ("Test", np.zeros_like)):
         for path in (sound / part / "Masks").iterdir():

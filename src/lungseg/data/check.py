@@ -84,9 +84,11 @@ def check(parts: Mapping[str, Sequence[FileCase]], done: Callable[[], None] = la
             done()
     found.shown = gallery.shown()
     found.twins = prints.twins(found.checked, validation_is_drawn=not parts.get("val"))
-    found.faults += _patients_in_two_parts(parts)
+    found.faults += [*_too_few(parts), *_patients_in_two_parts(parts)]
     found.faults += leaks(found.twins)
     found.faults += _unfit(found.checked)
+    if not parts.get("train"):
+        found.notes.append("There is no training part: this set can be predicted and scored, not trained on.")
     found.notes += _notes(found.checked) + prints.shared_masks(found.checked)
     return found
 
@@ -139,6 +141,12 @@ def _unfit(checked: Sequence[Checked]) -> Iterator[str]:
             )
 
 
+def _too_few(parts: Mapping[str, Sequence[FileCase]]) -> Iterator[str]:
+    patients = {case.patient if case.patient is not None else case.name for case in parts.get("train", ())}
+    if len(patients) == 1 and not parts.get("val"):
+        yield f"there is only one training patient or case ({named(sorted(patients))}): give at least two, one is for validation."
+
+
 def _patients_in_two_parts(parts: Mapping[str, Sequence[FileCase]]) -> list[str]:
     patients = {part: {case.patient for case in cases if case.patient is not None} for part, cases in parts.items()}
     return [
@@ -182,8 +190,6 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
     flat = [one.case.name for one in checked if one.greys.flat > FLAT]
     if flat:
         notes.append(f"Lungs in the lowest grey of all, as a narrow window leaves them: {named(flat)}.")
-    if not any(one.part == "train" for one in checked):
-        notes.append("There is no training part: this set can be predicted and scored, not trained on.")
     empty = sum(one.shape[0] - one.with_lung for one in checked)
     if empty:
         notes.append(f"Without lung: {empty} of {sum(one.shape[0] for one in checked)} slices.")
