@@ -95,17 +95,23 @@ def launch(module: str, folder: Path, arguments: Sequence[str], ranks: int) -> N
         raise RunFailed(f"the training process {_ended(code)}.", code)
 
 
-def end_with_parent() -> None:
+def end_with_parent(ask: bool = True) -> None:
     """Lets this process end as soon as the one that launched it has ended or let go of it, even if that was killed.
 
     A training that outlived its command would go on writing into a folder that its user may take up again at any moment.
+
+    Args:
+        ask: whether to send SIGTERM to this process first; one that ends by itself then needs no more than a time limit.
     """
 
     def watch() -> None:
         with suppress(OSError):  # no standard input at all
             while os.read(0, 1):
                 pass
-        os.kill(os.getpid(), signal.SIGTERM)  # lets the main thread tidy up, if it listens at all
+        with suppress(OSError):  # whoever let go has its own sentence; gloo may now complain that the other ranks are gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        if ask:
+            os.kill(os.getpid(), signal.SIGTERM)  # lets the main thread tidy up, if it listens at all
         time.sleep(TIDY_S)
         os._exit(128 + signal.SIGTERM)
 
@@ -157,11 +163,13 @@ def _agent(ranks: str, module: str, folder: str, *arguments: str) -> int:
     """The process between: torchrun's agent, without its report of what the ranks have said themselves."""
     import logging
 
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    end_with_parent()
+    # The ranks watch the same pipe and end by themselves. SIGTERM here might come when torchrun has ended, as a traceback.
+    end_with_parent(ask=False)
     logging.disable()
     try:
         torchrun(parse_args(["--standalone", f"--nproc-per-node={ranks}", "-m", module, folder, *arguments]))
@@ -172,6 +180,8 @@ def _agent(ranks: str, module: str, folder: str, *arguments: str) -> int:
             Path(os.environ[FAILURE]).unlink(missing_ok=True)  # of a rank that only missed this one
             leave_failure(f"rank {rank} {_ended(code)}, and the other ranks with it.")
         return 1
+    except SignalException as error:  # whoever sent it says so
+        return 128 + int(error.sigval)
     return 0
 
 
