@@ -4,13 +4,16 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from lungseg.commands.exits import DEBUG
 from lungseg.errors import UserError
 from lungseg.files import from_home
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 
 
@@ -26,7 +29,7 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
         UserError: a word is no option, is given twice, or its value has the wrong type.
     """
     kinds = get_type_hints(options)
-    known: dict[str, Field[Any]] = {_typed(one.name): one for one in fields(options)}  # type: ignore[arg-type]
+    known: dict[str, Field[Any]] = {_typed(one.name): one for one in fields(options)}
     values: dict[str, Any] = {}
     for word in argv:
         key, equals, text = (FLAGS[word], "=", "true") if word in FLAGS else word.partition("=")

@@ -38,7 +38,7 @@ def _value(header: pydicom.Dataset, name: str) -> object:
     """An element, or None if it is missing or damaged: pydicom decodes it only now, and raises whatever comes up."""
     try:
         return header.get(name)
-    except Exception:
+    except Exception:  # the picture itself was read and is judged all the same
         return None
 
 
