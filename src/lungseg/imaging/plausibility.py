@@ -1,8 +1,8 @@
 """Whether a slice looks like an axial chest CT, and whether a mask of it looks like lungs.
 
-These are doubts, for a person to look at: nothing is refused and nothing mended by them. A sound mask may raise one: of the true masks
-of 184 slices and 4 whole scans none does as a whole, but single slices of those scans do (domes of the diaphragm, thin lung at the
-bases), and so do tumours and consolidation.
+These are doubts, for a person to look at: nothing is refused and nothing mended by them. A sound mask may raise one: of the
+true masks of 184 slices and 4 whole scans none does as a whole, but single slices of those scans do (domes of the diaphragm,
+thin lung at the bases), and so do tumours and consolidation.
 """
 # mypy: allow-untyped-calls
 
