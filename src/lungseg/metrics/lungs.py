@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
+from lungseg.labels import LEFT, RIGHT
 
-RIGHT, LEFT = 1, 2  # labels
 PADDING_HU = -1024.0  # what is lower marks voxels outside the scanner's field of view
 EMPHYSEMA_HU = -950.0
 HIGHEST_HU = 4095  # no lung is as dense; what is denser falls into this bin
