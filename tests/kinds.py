@@ -116,12 +116,12 @@ def gdcm_dicom(path: Path, pixels: NDArray[Any], syntax: int, **tags: Any) -> No
     assert writer.Write()
 
 
-def nifti(path: Path, stack: NDArray[Any], orientation: str = "LPS") -> None:
+def nifti(path: Path, stack: NDArray[Any], orientation: str = "LPS", compress: bool = False) -> None:
     """A volume whose axial slices are ``stack`` (Z, H, W), stored in another orientation."""
     image = sitk.GetImageFromArray(stack)
     image.SetSpacing((0.7, 0.8, 2.5))
     image.SetOrigin((-10.0, 20.0, 30.0))
-    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path))
+    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path), useCompression=compress)
 
 
 EXACT: dict[str, tuple[str, Write, NDArray[Any]]] = {
@@ -168,6 +168,10 @@ EXACT: dict[str, tuple[str, Write, NDArray[Any]]] = {
     "dicom white is low, hu": ("a.dcm", lambda p: dicom(p, PhotometricInterpretation="MONOCHROME1"), HU),
     "nii": ("a.nii", lambda p: nifti(p, STACK), STACK),
     "nii.gz": ("a.nii.gz", lambda p: nifti(p, STACK), STACK),
+    "nrrd": ("a.nrrd", lambda p: nifti(p, STACK, "RAS"), STACK),
+    "mha": ("a.mha", lambda p: nifti(p, STACK, "PIR"), STACK),
+    "mha compressed": ("a.mha", lambda p: nifti(p, STACK, compress=True), STACK),
+    "mhd with its raw file": ("a.mhd", lambda p: nifti(p, STACK, "LPI"), STACK),
     "nii of one slice": ("a.nii.gz", lambda p: sitk.WriteImage(sitk.GetImageFromArray(HU), str(p)), HU),
 }
 for dtype in (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32, np.float64):

@@ -24,8 +24,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from kinds import DISC, EXACT, GREY8, GREY16, HU, SMOOTH, STACK, Write, dicom, nifti, opencv, palette, pillow, tiff
 from lungseg.errors import UserError
-from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.quiet import quiet
+from lungseg.imaging.readers import file_doubts
 from lungseg.imaging.slices import SUFFIXES, is_image, read_labels, read_stack
 
 RNG = np.random.default_rng(8)
@@ -449,8 +449,8 @@ def test_a_volume_knows_no_jpeg_noise(tmp_path: Path) -> None:
 def test_a_dicom_header_says_what_is_no_axial_chest_ct(tags: dict[str, Any], says: tuple[str, ...], tmp_path: Path) -> None:
     for name in ("a.dcm", "1.2.840"):
         dicom(tmp_path / name, **tags)
-        assert header_doubts(tmp_path / name) == says
-    assert header_doubts(tmp_path / "nowhere.png") == ()
+        assert file_doubts(tmp_path / name) == says
+    assert file_doubts(tmp_path / "nowhere.png") == ()
 
 
 @pytest.mark.parametrize("name", ["ImageOrientationPatient", "ImageType", "BodyPartExamined", "Modality"])
@@ -462,4 +462,4 @@ def test_a_damaged_element_of_a_dicom_header_raises_nothing(name: str, tmp_path:
     dataset[tag] = RawDataElement(Tag(tag), "FD", 5, b"12345", 0, False, True)
     dataset.save_as(tmp_path / "a.dcm")
     assert read_stack(tmp_path / "a.dcm").size
-    assert len(header_doubts(tmp_path / "a.dcm")) == (name == "Modality")
+    assert len(file_doubts(tmp_path / "a.dcm")) == (name == "Modality")

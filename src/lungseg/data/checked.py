@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from lungseg.data.cases import FileCase
 from lungseg.imaging import greys
-from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.greys import Greys
 from lungseg.imaging.plausibility import Doubt, Look, doubts, look, suspicion
+from lungseg.imaging.readers import file_doubts
 from lungseg.imaging.slices import read_mask
 from lungseg.labels import LUNG
 
@@ -80,7 +80,7 @@ def read_and_check(part: str, case: FileCase) -> tuple[Checked, NDArray[np.float
     looks = [look(slice_, own) for slice_, own in zip(image, labels, strict=True)]
     lung = np.count_nonzero(labels == LUNG, axis=(1, 2))
     largest = int(lung.argmax())
-    known = [Doubt("header", sentence, 5.0) for sentence in header_doubts(case.image)]
+    known = [Doubt("header", sentence, 5.0) for sentence in file_doubts(case.image)]
     own = (*known, *doubts(Look.total(looks)))
     spots = _volume_spots(looks) if len(looks) > 1 else [Spot(0, max([suspicion(looks[0]), *(d.degree for d in known)]), own)]
     found = Checked(

@@ -11,7 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     CTImageStorage,
     JPEG2000TransferSyntaxes,
@@ -29,8 +30,8 @@ FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of JPEG, and 
 PICTURE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
 
 
-def stored_values(dataset: Dataset) -> NDArray[Any]:
-    """The one picture of a dataset, (Rows, Columns), before any rescaling.
+def stored_values(dataset: Dataset, index: int = 0) -> NDArray[Any]:
+    """One picture of a dataset, (Rows, Columns), before any rescaling.
 
     Raises:
         UserError: there is no room for a file between two libraries.
@@ -38,14 +39,13 @@ def stored_values(dataset: Dataset) -> NDArray[Any]:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes) and syntax not in PLUGINS:
-        return _by_itk(dataset)
-    dataset.pixel_array_options(decoding_plugin=PLUGINS.get(syntax, ""))
-    return np.asarray(dataset.pixel_array)
+        return _by_itk(dataset, index)
+    return np.asarray(pixel_array(dataset, index=index, decoding_plugin=PLUGINS.get(syntax, "")))
 
 
-def _by_itk(dataset: Dataset) -> NDArray[Any]:
+def _by_itk(dataset: Dataset, index: int) -> NDArray[Any]:
     """Through the GDCM inside SimpleITK, whose exceptions arrive as such; given the picture alone, it rescales nothing."""
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    frame = get_frame(dataset.PixelData, index, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     _check_frame(frame, dataset)
     alone = Dataset()
     alone.file_meta = FileMetaDataset()

@@ -7,7 +7,6 @@ values, SimpleITK falls back to 8-bit colour on tiles); SimpleITK and pydicom ar
 # mypy: allow-untyped-calls
 
 import math
-import re
 import zlib
 from collections.abc import Collection
 from io import BytesIO
@@ -16,26 +15,22 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from pydicom.filereader import read_dataset
-from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lungseg.errors import UserError, printable
-from lungseg.imaging.codecs import stored_values
-from lungseg.imaging.limits import MAX_PIXELS, MAX_VOXELS, check_size, too_large
-from lungseg.imaging.nifti import read_nifti
-from lungseg.imaging.quiet import quiet
+from lungseg.errors import UserError
+from lungseg.imaging.dicom import has_dicom_mark, pictures
+from lungseg.imaging.limits import MAX_VOXELS, check_size, too_large
+from lungseg.imaging.refusals import reading
+from lungseg.imaging.volume_files import FORMATS, read_volume
 from lungseg.labels import BACKGROUND, IGNORE, LUNG
 from lungseg.log import log
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-VOLUME_SUFFIXES = (".nii.gz", ".nii")
+VOLUME_SUFFIXES = tuple(FORMATS)
 SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
 
 END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end
@@ -57,7 +52,7 @@ def is_image(path: Path) -> bool:
     if path.name == "DICOMDIR" or not (path.suffix == "" or path.suffix[1:].isdigit()) or not path.is_file():
         return False
     try:
-        return _has_dicom_mark(path)
+        return has_dicom_mark(path)
     except OSError:
         return False
 
@@ -65,8 +60,9 @@ def is_image(path: Path) -> bool:
 def read_stack(path: Path) -> NDArray[np.float32]:
     """The grey values in a file as a stack (Z, H, W): a picture is a stack of one, values as stored.
 
-    A NIfTI volume is turned to LPS first, so that every slice is axial: slices run from the feet to the head, rows from
-    front to back, columns from the patient's right to left. A DICOM slice gives its rescaled values (HU for CT).
+    A volume (NIfTI, NRRD, MetaImage) is turned to LPS first, so that every slice is axial: slices run from the feet to
+    the head, rows from front to back, columns from the patient's right to left. A DICOM slice gives its rescaled values
+    (HU for CT).
     One-bit pictures give 0 and 255, palettes of greys their greys, colour pictures with equal channels one of them.
 
     Raises:
@@ -123,28 +119,8 @@ def _read(path: Path, labels: bool) -> NDArray[np.float32]:
     if not is_image(path) and path.is_file():
         kinds = ", ".join(SUFFIXES)
         raise UserError(f"{path} is no image that can be read: give {kinds} or a DICOM file without suffix.")
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise UserError(f"{path} is empty (0 bytes): copy or export it again.")
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror}): check the path and its permissions.") from error
-    try:
-        with quiet():
-            pixels = _decode(path, labels)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # every library raises its own, and damaged bytes can raise anything
-        raise UserError(
-            f"{path} cannot be read, it is damaged or not what its name says ({_reason(error)}): copy or export it again."
-        ) from error
-    return _finite_stack(pixels, path)
-
-
-def _reason(error: Exception) -> str:
-    """What a library says about a file, as one short line without addresses in memory or bytes that a terminal obeys."""
-    text = re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", str(error)).strip() or type(error).__name__
-    return printable(text.splitlines()[-1]).rstrip(".")
+    with reading(path):
+        return _finite_stack(_decode(path, labels), path)
 
 
 def _decode(path: Path, labels: bool) -> NDArray[Any]:
@@ -154,7 +130,7 @@ def _decode(path: Path, labels: bool) -> NDArray[Any]:
     if suffix in TIFF_SUFFIXES:
         return _tiff(path, labels)
     if suffix in VOLUME_SUFFIXES:
-        return read_nifti(path)
+        return read_volume(path, suffix).canonical().voxels
     return _npy(path) if suffix == ".npy" else _dicom(path)
 
 
@@ -242,45 +218,10 @@ def _npy(path: Path) -> NDArray[Any]:
 
 
 def _dicom(path: Path) -> NDArray[Any]:
-    if not _has_dicom_mark(path):
-        raise UserError(f"{path} is no DICOM file, or one that lost its header: export it again, or remove it.")
-    data = path.read_bytes()  # whole, so that no length in it takes more memory than there is file
-    _check_inflated(path, data)
-    dataset = pydicom.dcmread(BytesIO(data))
-    if not all(tag in dataset for tag in ("PixelData", "Rows", "Columns", "PhotometricInterpretation")):
-        kind = printable(dataset.get("Modality") or "DICOM", most=20)
-        raise UserError(f"{path} is a {kind} file without a picture: remove it, or give the image files of the series.")
-    _check_single(path, int(dataset.get("NumberOfFrames") or 1))
-    photometric = dataset.PhotometricInterpretation
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _colour(path)
-    check_size(path, dataset.Rows * dataset.Columns)
-    pixels = stored_values(dataset)
-    if pixels.shape != (dataset.Rows, dataset.Columns):
-        raise ValueError(f"its header says {dataset.Rows} x {dataset.Columns} pixels, and there are {pixels.shape}")
-    if photometric == "MONOCHROME1" and dataset.get("Modality") != "CT":
-        # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
-        highest = -1 if dataset.PixelRepresentation else 2**dataset.BitsStored - 1
-        pixels = highest - pixels.astype(np.int64)
-    return np.asarray(apply_modality_lut(pixels, dataset))
-
-
-def _check_inflated(path: Path, data: bytes) -> None:
-    """Refuses a deflated file that is a thousand times as large inside, which pydicom would inflate first and judge later."""
-    file = BytesIO(data)
-    file.seek(132)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(file.read(), 4 * MAX_PIXELS)
-    if inflater.unconsumed_tail:
-        raise too_large(path, "too many")
-
-
-def _has_dicom_mark(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """As stored, whatever its header says of the patient's position: its mask may be a picture that says nothing."""
+    found = list(pictures(path))
+    _check_single(path, len(found))
+    return found[0]
 
 
 def _grey(pixels: NDArray[Any], path: Path, tolerance: int = 0) -> NDArray[Any]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import written_whole
-from lungseg.imaging.nifti import check_whole_nifti
 from lungseg.imaging.quiet import quiet
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
+from lungseg.imaging.whole import check_whole_nifti
 
 
 def mask_ending(source: Path) -> str:

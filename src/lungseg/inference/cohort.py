@@ -18,10 +18,10 @@ from scipy import special
 
 from lungseg.errors import UserError
 from lungseg.files import write_text
-from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.plausibility import warnings
+from lungseg.imaging.readers import file_doubts
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import mask_ending, write_mask, write_picture, write_probability
 from lungseg.inference.segmenter import DeviceFull, Segmenter
@@ -166,7 +166,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras) -> 
         item,
         lung_fraction=float(mask.mean()),
         seconds=seconds,
-        warnings=(*header_doubts(item.image), *warnings(stack, mask)),
+        warnings=(*file_doubts(item.image), *warnings(stack, mask)),
         scores=() if truth is None else tuple(overlap(found, true) for found, true in zip(mask, truth, strict=True)),
     )
 

@@ -13,8 +13,8 @@ from torch import nn
 from lungseg import checkpoint
 from lungseg.errors import UserError
 from lungseg.files import from_home
-from lungseg.imaging.dicom import header_doubts
 from lungseg.imaging.plausibility import warnings
+from lungseg.imaging.readers import file_doubts
 from lungseg.imaging.slices import read_stack
 from lungseg.log import log
 from lungseg.preprocess import Preprocess
@@ -97,7 +97,7 @@ class Segmenter:
         if isinstance(image, (str, Path)):
             path = from_home(image)
             stack = read_stack(path)
-            found = self._judged(stack, str(path), header_doubts(path))
+            found = self._judged(stack, str(path), file_doubts(path))
             return found[0] if len(found) == 1 else found
         array = np.asarray(image)
         if array.ndim not in (2, 3) or array.size == 0:

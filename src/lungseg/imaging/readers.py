@@ -1,0 +1,260 @@
+"""Whatever a hospital has to a volume: the one function that turns a path into voxels and where they lie."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lungseg.errors import UserError
+from lungseg.imaging.dicom import Frame, NoPicture, frames, has_dicom_mark, header_doubts
+from lungseg.imaging.refusals import reading
+from lungseg.imaging.series import Series, best_axial, load, name_of, sort_into_series
+from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, read_stack, suffix_of
+from lungseg.imaging.volume import Volume
+from lungseg.imaging.volume_files import read_volume
+
+ALL = "all"
+PARTS_OF_OTHERS = (".raw", ".zraw")  # the voxels of a MetaImage header
+DIRECTORY = "DICOMDIR"
+NO_FILES = ("thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was read.
+
+    Attributes:
+        volume: as stored: rescaled values, no reorientation.
+        remarks: what was chosen, left out or corrected.
+        doubts: why it may be no axial chest CT.
+    """
+
+    volume: Volume
+    remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder, or in a file.
+
+    Attributes:
+        series: DICOM series of CT slices that say where they lie.
+        files: pictures, volumes and DICOM slices that do not say where they lie.
+        skipped: files that nothing can be done with, each with the reason as the end of a sentence.
+    """
+
+    series: tuple[Series, ...] = ()
+    files: tuple[Path, ...] = ()
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Scan:
+    """One scan: a NIfTI, NRRD or MetaImage file, a DICOM file of one or many frames, a picture, or a folder that holds one.
+
+    Args:
+        series: of several in a DICOM folder: its number in the order of ``find``, or the name of its kernel. None takes the
+            best axial CT.
+        allow_gaps: a missing slice and uneven steps are interpolated, which is otherwise refused.
+
+    Raises:
+        UserError: nothing there can be read as one volume, with the reason.
+    """
+    if path.is_dir():
+        found = find(path)
+        if not found.series and len(found.files) == 1:
+            return read(found.files[0])
+        if not found.series:
+            raise UserError(f"{path} holds {_nothing(found)}: give a file, or a folder with one scan.")
+        chosen, remarks = choose(found.series, series, allow_gaps)
+        if len(chosen) > 1:
+            raise UserError(f"{path} holds {len(chosen)} scans ({_listed(found.series)}): choose one, series=1 say.")
+        return read_series(chosen[0], allow_gaps, remarks)
+    if path.name == DIRECTORY and path.is_file():
+        raise UserError(f"{path} is a table of contents, which holds no picture: give the folder that it lies in.")
+    suffix = suffix_of(path)
+    if suffix in VOLUME_SUFFIXES:
+        with reading(path):
+            volume = read_volume(path, suffix)
+            if volume.voxels.dtype.kind not in "buif":
+                raise UserError(f"{path} holds no grey values (type {volume.voxels.dtype}): save real numbers.")
+            _check_finite(path, volume)
+        return Scan(volume)
+    if suffix in DICOM_SUFFIXES or (suffix == "" and is_image(path)):
+        return _dicom_file(path, series, allow_gaps)
+    return Scan(Volume(read_stack(path)))
+
+
+def file_doubts(path: Path) -> tuple[str, ...]:
+    """Why the header of a DICOM file that was read already says that it is no axial slice of a chest CT; of others nothing."""
+    if suffix_of(path) not in ("", *DICOM_SUFFIXES):
+        return ()
+    with reading(path):
+        held = _frames(path)
+    return () if isinstance(held, str) else header_doubts(held[0])
+
+
+def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str] = ()) -> Scan:
+    """The volume of one DICOM series.
+
+    Raises:
+        UserError: a file cannot be read, or the slices are no regular volume.
+    """
+    voxels, grid, own = load(series, allow_gaps)
+    return Scan(Volume(voxels, grid), (*remarks, *own), header_doubts(series.first))
+
+
+def find(path: Path, without: Collection[Path] = ()) -> Found:
+    """What can be read in a file, or in a folder and the folders in it, in order of their names; only headers are read.
+
+    Args:
+        without: folders inside that are left out, such as that of an earlier output.
+    """
+    here: list[Frame] = []
+    files: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    for file in _walk(path, [folder.resolve() for folder in without]) if path.is_dir() else [path]:
+        suffix = suffix_of(file)
+        try:
+            is_dicom = suffix in DICOM_SUFFIXES or (suffix == "" and has_dicom_mark(file))
+        except OSError as error:
+            skipped.append((file, f"cannot be opened ({error.strerror})"))
+            continue
+        if is_dicom:
+            _sort_dicom(file, here, files, skipped)
+        elif suffix:
+            files.append(file)
+        elif not file.name.lower().endswith(PARTS_OF_OTHERS):
+            skipped.append((file, "is no image"))
+    series = sort_into_series(here)
+    # Slices of their own, each of its own series, are pictures.
+    companions = Counter(one.first.study for one in series if one.slices > 1 or one.first.index is not None)
+    alone = [one for one in series if one.slices == 1 and one.first.index is None and not companions[one.first.study]]
+    files += [one.first.path for one in alone if one.is_axial]
+    skipped += [(one.first.path, "is no axial slice") for one in alone if not one.is_axial]
+    return Found(tuple(one for one in series if one not in alone), tuple(sorted(files)), tuple(skipped))
+
+
+def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = False) -> tuple[list[Series], list[str]]:
+    """The series to segment, of each study one unless more are wanted, and what to say about the choice.
+
+    Args:
+        wanted: numbers in the order of ``series``, beginning with 1, a kernel's name, ``all``, or None for the best axial CT.
+
+    Raises:
+        UserError: nothing fits.
+    """
+    if wanted == ALL:
+        return list(series), []
+    if wanted is not None:
+        return _wanted(series, wanted), []
+    chosen, remarks = [], []
+    for study in dict.fromkeys(one.first.study for one in series):
+        own = [one for one in series if one.first.study == study]
+        best = best_axial(own, allow_gaps)
+        if best is None:
+            faulty = next((one for one in own if one.fault and one.is_axial), None)
+            if faulty is not None:
+                raise UserError(f"{name_of(faulty)}: {faulty.fault}.")
+            raise UserError(f"{name_of(own[0])} holds no axial CT series ({_listed(series, own)}): choose one, series=1 say.")
+        if best.is_mixed:
+            raise UserError(
+                f"{name_of(best)}: its series mixes sizes or orientations ({_listed(series, own)}): "
+                f"choose one, series={series.index(best) + 1} say."
+            )
+        chosen.append(best)
+        if len(own) > 1:
+            number = series.index(best) + 1
+            remarks.append(f"of {len(own)} series ({_listed(series, own)}) number {number} was taken; series=... takes another")
+    return chosen, remarks
+
+
+def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
+    chosen = []
+    for word in wanted.split(","):
+        numbers = [one for number, one in enumerate(series, 1) if word.strip() == str(number)]
+        fit = numbers or [one for one in series if one.kernel.lower() == word.strip().lower()]
+        if not fit:
+            raise UserError(f"series={word.strip()} is none of these: {_listed(series)}.")
+        chosen += fit
+    return chosen
+
+
+def _listed(series: Sequence[Series], only: Sequence[Series] | None = None) -> str:
+    chosen = series if only is None else only
+    return "; ".join(f"{series.index(one) + 1}: {one.describe()}" for one in chosen)
+
+
+def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:
+    with reading(path):
+        held = _frames(path) if has_dicom_mark(path) else []
+    if isinstance(held, str):
+        held = []  # the stack below says so in full
+    if held and all(frame.has_geometry for frame in held):
+        sorted_ = sort_into_series(held)
+        if len(held) > 1 or held[0].thickness_mm:
+            chosen, remarks = (sorted_, []) if len(sorted_) == 1 else choose(sorted_, series, allow_gaps)
+            if len(chosen) > 1:
+                raise UserError(f"{path} holds {len(chosen)} scans ({_listed(sorted_)}): choose one, series=1 say.")
+            return read_series(chosen[0], allow_gaps, remarks)
+    elif len(held) > 1:
+        raise UserError(f"{path} holds {len(held)} pictures and does not say where they lie: give a CT series.")
+    return Scan(Volume(read_stack(path)), doubts=header_doubts(held[0]) if held else ())
+
+
+def _frames(file: Path) -> list[Frame] | str:
+    """The pictures in a DICOM file, or why it has none."""
+    try:
+        return frames(file)
+    except NoPicture as reason:
+        return str(reason)
+
+
+def _sort_dicom(file: Path, here: list[Frame], files: list[Path], skipped: list[tuple[Path, str]]) -> None:
+    try:
+        with reading(file):
+            held = _frames(file) if has_dicom_mark(file) else "is no DICOM file, or one that lost its header"
+    except UserError as error:
+        held = str(error).removeprefix(f"{file} ").partition(": ")[0]
+    if isinstance(held, str):
+        skipped.append((file, held))
+        return
+    first = held[0]
+    if "LOCALIZER" in first.kind:
+        skipped.append((file, "is a localizer"))
+    elif first.modality not in ("CT", ""):
+        skipped.append((file, f"is {first.modality}, no CT"))
+    elif all(frame.has_geometry for frame in held):
+        here += held
+    elif first.is_capture:
+        skipped.append((file, "is a secondary capture that does not say where it lies"))
+    elif len(held) > 1:
+        skipped.append((file, f"holds {len(held)} pictures and does not say where they lie"))
+    else:
+        files.append(file)
+
+
+def _walk(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() not in without)
+        yield from (here / name for name in sorted(names) if not name.startswith(".") and name.lower() not in NO_FILES)
+
+
+def _nothing(found: Found) -> str:
+    if found.files:
+        return f"{len(found.files)} images"
+    reasons = Counter(reason for _, reason in found.skipped)
+    said = ", ".join(f"{count} {'files' if count > 1 else 'file'} that {reason}" for reason, count in reasons.most_common(5))
+    return f"no image that can be read ({said})" if said else "no image that can be read"
+
+
+def _check_finite(path: Path, volume: Volume) -> None:
+    if volume.voxels.dtype.kind == "f":
+        bad = sum(part.size - int(np.count_nonzero(np.isfinite(part))) for part in volume.voxels)
+        if bad:
+            values = "1 value that is" if bad == 1 else f"{bad} values that are"
+            raise UserError(f"{path} holds {values} not finite (NaN, infinite): replace them, say by air.")

@@ -1,0 +1,341 @@
+"""DICOM series: pictures sorted into series and put in order by where they lie, or refused where that is not certain.
+
+File names and instance numbers say nothing here: slices lie where the header says, along the normal of their plane
+(DICOM PS3.3, C.7.6.2.1.1). No position is ever guessed.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import UserError
+from lungseg.imaging.dicom import Frame, pictures
+from lungseg.imaging.refusals import reading
+from lungseg.imaging.volume import Grid
+
+SAME_PLACE_MM = 0.01
+EVEN = 0.05  # of the spacing may a step differ from the others
+STRAIGHT = 0.02  # of the spacing may a slice lie beside the line through all
+OFF_PLACE = 0.25  # of the spacing may a slice lie away from its place on the regular grid
+TILTED_MM = 0.1  # that a series drifts sideways in all, before it counts as tilted
+FACE_ON = 0.8  # of the normal points along the body in an axial series
+SOFTEST_SHARP = {"B": 50, "BR": 50, "BV": 50, "BF": 50, "BL": 50, "I": 50, "FC": 30}  # numbered kernels of Siemens and Canon
+SHARP = ("LUNG", "BONE", "EDGE", "DETAIL", "SHARP", "L", "D", "YA", "YB", "YC", "YD", "YE")  # of GE and Philips
+
+
+@dataclass(frozen=True)
+class Series:
+    """Pictures that belong together.
+
+    Attributes:
+        frames: in order along the normal; copies are left out.
+        fault: why it is no regular volume, as the end of a sentence; empty where it is one.
+        is_gap: whether the fault is a missing slice or uneven steps, which interpolation mends.
+        is_mixed: whether its series also holds pictures of another size or orientation.
+        remarks: what was left out, or is odd.
+    """
+
+    frames: tuple[Frame, ...]
+    fault: str = ""
+    is_gap: bool = False
+    is_mixed: bool = False
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Frame:
+        return self.frames[0]
+
+    @property
+    def kernel(self) -> str:
+        return self.first.kernel
+
+    @property
+    def modality(self) -> str:
+        return self.first.modality
+
+    @property
+    def number(self) -> int | None:
+        """The series number in the header."""
+        return self.first.number
+
+    @property
+    def slices(self) -> int:
+        return len(self.frames)
+
+    @property
+    def heights_mm(self) -> NDArray[np.float64]:
+        """Of the slices along their normal."""
+        return _positions(self.frames) @ self.first.normal
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Along z, y, x; of a single slice its thickness."""
+        rows, columns = self.first.pixel_mm or (0.0, 0.0)
+        steps = np.diff(self.heights_mm)
+        return (float(np.median(steps)) if len(steps) else self.first.thickness_mm or 0.0), rows, columns
+
+    @property
+    def is_axial(self) -> bool:
+        return bool(abs(self.first.normal[2]) > FACE_ON)
+
+    @property
+    def is_sharp(self) -> bool | None:
+        """Whether its kernel is a sharp one, for lung or bone; None where the name says nothing."""
+        words = re.findall(r"[A-Z]+|\d+", self.kernel.upper())
+        if not words:
+            return None
+        if len(words) > 1 and words[0] in SOFTEST_SHARP and words[1].isdigit():
+            return int(words[1]) >= SOFTEST_SHARP[words[0]]
+        return any(word.removesuffix("PLUS") in SHARP for word in words)
+
+    def describe(self) -> str:
+        """For a list of series: nothing that a person typed stands in it."""
+        z, y, x = self.spacing_mm
+        size = f"{self.first.columns} x {self.first.rows}"
+        kernel = f", kernel {self.kernel}" if self.kernel else ""
+        return f"{self.slices} slice{'s' * (self.slices != 1)} of {size}, {x:.3g} x {y:.3g} x {z:.3g} mm{kernel}"
+
+
+def sort_into_series(frames: Iterable[Frame]) -> list[Series]:
+    """Frames with geometry as series, in the order of their series numbers; each in order along its normal."""
+    by_uid: dict[tuple[str, str], dict[Any, list[Frame]]] = defaultdict(lambda: defaultdict(list))
+    for frame in frames:
+        by_uid[frame.study, frame.series][_alike(frame)].append(frame)
+    found = []
+    for groups in by_uid.values():
+        is_mixed = len({key[:4] for key in groups}) > 1
+        for group in groups.values():
+            found += [replace(one, is_mixed=is_mixed) for one in _arranged(group)]
+    return sorted(found, key=lambda one: (one.number is None, one.number, str(one.first.path), one.heights_mm[0]))
+
+
+def best_axial(series: Sequence[Series], allow_gaps: bool = False) -> Series | None:
+    """The one to segment where nobody chose: an axial CT without faults that covers a chest best; then soft kernel, thin slices."""
+    fit = [one for one in series if one.is_axial and not _is_derived(one) and (not one.fault or (one.is_gap and allow_gaps))]
+
+    def rank(one: Series) -> tuple[bool, float, bool, float]:
+        step = one.spacing_mm[0]
+        height = one.slices * step
+        # Beyond a chest's height more is no better; a run of few slices that finds the place is worse than any.
+        return not one.fault, round(min(height, 250.0) / 25), one.is_sharp is not True, -abs(step - 1.25)
+
+    return max(fit, key=rank, default=None)
+
+
+def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, tuple[str, ...]]:
+    """The voxels (Z, Y, X) of a series, rising along its normal, their grid, and what was done to get there.
+
+    Values are int16 where that is exact. A tilted gantry is corrected: every slice is shifted within its own plane until the
+    planes stand upright over each other.
+
+    Args:
+        allow_gaps: missing slices and uneven steps are interpolated linearly.
+
+    Raises:
+        UserError: a file cannot be read, or the slices are no regular volume.
+    """
+    if series.fault and not (series.is_gap and allow_gaps):
+        raise UserError(f"{name_of(series)}: {series.fault}.")
+    first, heights = series.first, series.heights_mm
+    step = series.spacing_mm[0]
+    count = series.slices if not series.is_gap else round((heights[-1] - heights[0]) / step) + 1
+    even = (heights[-1] - heights[0]) / (count - 1) if count > 1 else step
+    remarks = list(series.remarks)
+    if series.is_gap:
+        remarks.append(f"{series.fault.partition(':')[0]}: interpolated to {count} slices {even:.3g} mm apart")
+    drift = _drift(series)
+    pixels = _stacked(series, count)
+    grid = Grid(
+        pixels.shape,
+        (float(even) or 1.0, *(first.pixel_mm or (1.0, 1.0))),
+        first.position_mm or (0.0, 0.0, 0.0),
+        _direction(first),
+    )
+    if np.abs(drift).max() * (heights[-1] - heights[0]) > TILTED_MM:
+        angle = np.degrees(np.arctan(np.linalg.norm(drift)))
+        remarks.append(f"the gantry was tilted by {angle:.1f} degrees: corrected")
+        pixels, grid = _upright(pixels, grid, drift)
+    return pixels, grid, tuple(remarks)
+
+
+def name_of(series: Series) -> str:
+    """The folder of a series, or its file."""
+    paths = {frame.path for frame in series.frames}
+    return str(series.first.path.parent if len(paths) > 1 else series.first.path)
+
+
+def _alike(frame: Frame) -> Any:
+    """What all slices of a volume have in common."""
+    cosines = tuple(np.round(frame.orientation or (), 3) + 0.0)
+    spacing = tuple(np.round(frame.pixel_mm or (), 4))
+    return frame.rows, frame.columns, cosines, spacing, frame.kernel, frame.kind[2:3] == ("MPR",)
+
+
+def _is_derived(series: Series) -> bool:
+    return any(word in series.first.kind for word in ("MIP", "MINIP", "AVERAGE", "MPR", "PERFUSION", "PROJECTION IMAGE"))
+
+
+def _positions(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    return np.array([frame.position_mm for frame in frames], dtype=np.float64).reshape(-1, 3)
+
+
+def _direction(frame: Frame) -> tuple[float, ...]:
+    """Nine cosines in SimpleITK's order; made orthonormal, for headers round."""
+    row, column = np.array(frame.orientation).reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    column /= np.linalg.norm(column)
+    return tuple(np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist())
+
+
+def _arranged(group: list[Frame]) -> Iterator[Series]:
+    """One series of alike frames, or several where several pictures lie at each place."""
+    frames = sorted(group, key=lambda frame: (float(np.dot(frame.position_mm or (), frame.normal)), frame.instance or 0))
+    unique = {(frame.uid, frame.index): frame for frame in frames}
+    frames, copies = list(unique.values()), len(frames) - len(unique)
+    remarks = [f"{copies} copies of slices were left out"] if copies else []
+    heights = _positions(frames) @ frames[0].normal
+    crowded = np.flatnonzero(np.diff(heights) < SAME_PLACE_MM)
+    if len(crowded):
+        acquisitions = defaultdict(list)
+        for frame in frames:
+            acquisitions[frame.acquisition].append(frame)
+        if len(acquisitions) > 1 and not _are_copies(frames[crowded[0]], frames[crowded[0] + 1]):
+            for own in acquisitions.values():
+                for one in _arranged(own):
+                    yield replace(one, remarks=(*remarks, *one.remarks))
+            return
+        kept = [frames[0]]
+        for frame in frames[1:]:
+            if np.linalg.norm(np.subtract(frame.position_mm, kept[-1].position_mm)) < SAME_PLACE_MM:  # type: ignore[arg-type]
+                if not _are_copies(kept[-1], frame):
+                    fault = (
+                        f"two different slices lie at the same place ({kept[-1].path.name} and {frame.path.name}): "
+                        "give the files of one series or phase only"
+                    )
+                    yield Series(tuple(frames), fault, remarks=tuple(remarks))
+                    return
+                copies += 1
+            else:
+                kept.append(frame)
+        frames, remarks = kept, [f"{copies} copies of slices were left out"]
+    yield _judged(Series(tuple(frames), remarks=tuple(remarks)))
+
+
+def _are_copies(one: Frame, other: Frame) -> bool:
+    """Whether two frames hold the same picture."""
+    return np.array_equal(_picture(one), _picture(other))
+
+
+def _judged(series: Series) -> Series:
+    """The series with what speaks against a regular volume."""
+    if series.slices < 2:
+        return series
+    heights, places = series.heights_mm, _positions(series.frames)
+    steps = np.diff(heights)
+    step = float(np.median(steps))
+    option = "input.allow_gaps=true interpolates"
+    # The line through all slices; what is left are jumps, not a tilt.
+    offsets = places - places[0] - np.outer(heights - heights[0], series.first.normal)
+    slope = offsets.T @ (heights - heights[0]) / np.sum((heights - heights[0]) ** 2)
+    beside = np.linalg.norm(offsets - np.outer(heights - heights[0], slope), axis=1).max()
+    if beside > max(STRAIGHT * step, TILTED_MM):
+        return replace(series, fault=f"its slices are shifted against each other by up to {beside:.1f} mm: export the series again")
+    whole = np.rint(steps / step)
+    even = np.abs(steps / np.maximum(whole, 1) / step - 1) <= EVEN
+    if even.all() and (whole > 1).any():
+        at = int(np.argmax(whole > 1))
+        missing = int((whole - 1).sum())
+        said = f"{missing} slice{'s are' if missing > 1 else ' is'} missing"
+        where = f"between {heights[at]:.1f} and {heights[at + 1]:.1f} mm the step is {steps[at]:.3g} mm, elsewhere {step:.3g}"
+        return replace(series, fault=f"{said}: {where}; copy the series again, or {option}", is_gap=True)
+    regular = heights[0] + np.arange(len(heights)) * (heights[-1] - heights[0]) / (len(heights) - 1)
+    if not even.all() or np.abs(heights - regular).max() > OFF_PLACE * step:
+        said = f"the steps between its slices are uneven: {steps.min():.3g} to {steps.max():.3g} mm"
+        return replace(series, fault=f"{said}, which is no regular volume; give another series, or {option}", is_gap=True)
+    return series
+
+
+def _drift(series: Series) -> NDArray[np.float64]:
+    """By how many mm along columns (y) and rows (x) of the slices each mm along their normal moves them."""
+    if series.slices < 2:
+        return np.zeros(2)
+    row, column = np.array(series.first.orientation).reshape(2, 3)
+    moved = np.subtract(series.frames[-1].position_mm, series.frames[0].position_mm)  # type: ignore[arg-type]
+    return np.array([moved @ column, moved @ row]) / (moved @ series.first.normal)
+
+
+def _stacked(series: Series, count: int) -> NDArray[Any]:
+    """The pictures at ``count`` even heights; where each picture has its own place they are exactly what is in the files."""
+    first = series.first
+    voxels = np.empty((count, first.rows, first.columns), dtype=np.int16)
+    if count == series.slices and not series.is_gap:
+        for z, picture in _pictures(series.frames):
+            voxels = _with_room_for(picture, voxels)
+            voxels[z] = picture
+        return voxels
+    heights = series.heights_mm
+    places = np.linspace(heights[0], heights[-1], count)
+    below = np.clip(np.searchsorted(heights, places, side="right") - 1, 0, len(heights) - 2)
+    share = (places - heights[below]) / (heights[below + 1] - heights[below])
+    nearby = lru_cache(maxsize=2)(lambda number: _picture(series.frames[number]).astype(np.float32))
+    for z, (lower, part) in enumerate(zip(below, share, strict=True)):
+        mixed = nearby(lower) * np.float32(1 - part) + nearby(lower + 1) * np.float32(part)
+        mixed = np.rint(mixed) if voxels.dtype == np.int16 else mixed
+        voxels = _with_room_for(mixed, voxels)
+        voxels[z] = mixed
+    return voxels
+
+
+def _pictures(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Places and pictures, file by file."""
+    wanted: dict[Path, dict[int, int]] = defaultdict(dict)
+    for z, frame in enumerate(frames):
+        wanted[frame.path][frame.index or 0] = z
+    for path, places in wanted.items():
+        with reading(path):
+            for index, picture in enumerate(pictures(path)):
+                if index in places:
+                    yield places[index], picture
+
+
+def _picture(frame: Frame) -> NDArray[Any]:
+    return next(picture for _, picture in _pictures([frame]))
+
+
+def _with_room_for(picture: NDArray[Any], voxels: NDArray[Any]) -> NDArray[Any]:
+    """The voxels in a type that holds the picture's values."""
+    if voxels.dtype == np.float32 or picture.dtype == np.int16:
+        return voxels
+    return voxels if np.abs(picture).max() < 2**15 and (picture == np.rint(picture)).all() else voxels.astype(np.float32)
+
+
+def _upright(voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tuple[NDArray[Any], Grid]:
+    """Slices (Z, Y, X) that drift sideways on a grid whose axes are at right angles, wide enough for all of them.
+
+    Each is shifted within its own plane by linear interpolation; what lies outside of it gets the lowest value.
+    """
+    count, rows, columns = voxels.shape
+    shifts = np.outer(np.arange(count) * grid.spacing_mm[0], drift) / grid.spacing_mm[1:]  # in pixels, y and x
+    shifts[np.abs(shifts) < 1e-6] = 0
+    least = np.floor(shifts.min(axis=0))
+    more = np.ceil(shifts.max(axis=0) - least).astype(int)
+    upright = np.empty((count, rows + more[0], columns + more[1]), dtype=voxels.dtype)
+    air = float(voxels.min())
+    for z, picture in enumerate(voxels):
+        down, across = shifts[z] - least
+        matrix = np.array([[1, 0, across], [0, 1, down]])
+        cv2.warpAffine(
+            picture, matrix, upright.shape[:0:-1], dst=upright[z], flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=air,
+        )  # fmt: skip
+    moved = replace(grid, shape=(count, rows + int(more[0]), columns + int(more[1])))
+    return upright, replace(moved, origin_mm=tuple(moved.point((0, *least)).tolist()))
