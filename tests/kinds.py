@@ -97,13 +97,13 @@ def dicom(path: Path, pixels: NDArray[Any] = HU, syntax: str = ExplicitVRLittleE
     for name, value in tags.items():
         setattr(dataset, name, value)
     if syntax in (RLELossless, JPEG2000Lossless):
-        dataset.compress(syntax)
+        dataset.compress(syntax, generate_instance_uid=False)
     dataset.save_as(path, enforce_file_format=True)
 
 
-def gdcm_dicom(path: Path, pixels: NDArray[Any], syntax: int) -> None:
+def gdcm_dicom(path: Path, pixels: NDArray[Any], syntax: int, **tags: Any) -> None:
     """A DICOM file in a transfer syntax that only GDCM writes."""
-    dicom(path, pixels)
+    dicom(path, pixels, **tags)
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
     assert reader.Read()
