@@ -154,7 +154,7 @@ def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = Fals
     chosen, remarks = [], []
     for study in dict.fromkeys(one.first.study for one in series):
         own = [one for one in series if one.first.study == study]
-        best = best_axial(own, allow_gaps)
+        best = best_axial(own, allow_gaps) or (own[0] if len(own) == 1 and not own[0].fault else None)
         if best is None:
             faulty = next((one for one in own if one.fault and one.is_axial), None)
             if faulty is not None:
