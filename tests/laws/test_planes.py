@@ -145,6 +145,18 @@ def test_padding_takes_no_contrast_from_values_that_are_no_hu() -> None:
     assert np.abs(plain.astype(int) - padded).max() <= 8
 
 
+@pytest.mark.parametrize("window_hu", [HU, None])
+def test_what_is_no_number_is_black_and_takes_no_contrast(window_hu: tuple[float, float] | None) -> None:
+    voxels, labels = body()
+    voxels += (np.arange(72) * 10).astype(np.int16)
+    voxels[:, :5] = -1000
+    holed = voxels.astype(np.float32)
+    holed[:, :5] = np.nan
+    np.testing.assert_allclose(
+        planes(holed, labels, (4, 2, 2), window_hu=window_hu), planes(voxels, labels, (4, 2, 2), window_hu=window_hu), atol=8
+    )
+
+
 def test_title_and_captions_have_lines_of_their_own_and_wrap() -> None:
     scan = body()
     plain = planes(*scan, (4, 2, 2))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lungseg.errors import UserError
+from lungseg.imaging.body import BEYOND
 from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, Rgb, ascii_only, contour, to_grey
 from lungseg.labels import LEFT, RIGHT
 
@@ -73,12 +74,12 @@ def planes(
         raise UserError(f"a mask of shape {labels.shape} is not of a volume of shape {voxels.shape}: give the mask of this volume.")
     where = _Where(labels, sided)
     rows = _cuts(voxels, labels, spacing_mm, where)
-    stored = [np.asarray(cut.stored, dtype=np.float32) * np.float32(slope) + np.float32(intercept) for row in rows for cut in row]
-    greys = iter(_greys(stored, window_hu))
+    values = [np.asarray(cut.stored, dtype=np.float32) * np.float32(slope) + np.float32(intercept) for row in rows for cut in row]
+    greys = iter(_greys([np.nan_to_num(plane, nan=-BEYOND, posinf=BEYOND, neginf=-BEYOND) for plane in values], window_hu))
     outlined: list[tuple[str, tuple[int, ...], Rgb]] = [("right lung", (RIGHT,), RIGHT_COLOUR), ("left lung", (LEFT,), LEFT_COLOUR)]
     if not where.sided:
         outlined = [("lungs", (RIGHT, LEFT), RIGHT_COLOUR)]
-    lungs = [(values, colour) for _, values, colour in outlined]
+    lungs = [(labelled, colour) for _, labelled, colour in outlined]
     pictures = []
     for row in rows:
         scale = min((WIDE - (len(row) + 1) * GAP) / sum(cut.size_mm[1] for cut in row), TALL / max(cut.size_mm[0] for cut in row))
@@ -161,8 +162,8 @@ def _picture(cut: _Cut, grey: NDArray[np.uint8], lungs: Sequence[tuple[tuple[int
     """A plane with its outlines and letters, so many pixels a mm: (h, w, 3); no smaller than its letters need."""
     height, width = (max(1, round(mm * scale)) for mm in cut.size_mm)
     picture = np.repeat(_resized(grey, (height, width))[..., None], 3, axis=2)
-    for values, colour in lungs:
-        lung = _resized(np.isin(cut.labels, values).astype(np.float32), (height, width)) > 0.5
+    for labelled, colour in lungs:
+        lung = _resized(np.isin(cut.labels, labelled).astype(np.float32), (height, width)) > 0.5
         contour(picture, lung, colour, 2)
     spare = [max(0, 5 * TEXT - side) for side in (height, width)]
     picture = np.pad(picture, [*((size // 2, size - size // 2) for size in spare), (0, 0)])
