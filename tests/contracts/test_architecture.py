@@ -18,6 +18,7 @@ FLOORS = {
     "inference": 4,
     "data": 3,
     "checkpoint": 2,
+    "postprocess": 2,
     "preprocess": 2,
     "html": 2,
     "nets": 1,
