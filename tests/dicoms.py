@@ -131,7 +131,8 @@ PLACES: dict[str, Place] = {
     "rows down the body": Place(row=(0.0, 1.0, 0.0), column=(1.0, 0.0, 0.0)),
     "coronal": Place(row=(1.0, 0.0, 0.0), column=(0.0, 0.0, -1.0)),
     "sagittal": Place(row=(0.0, 1.0, 0.0), column=(0.0, 0.0, -1.0), step_mm=-1.2),
-    "oblique": Place(row=(0.96, 0.28, 0.0), column=(-0.224, 0.768, -0.6)),
+    "oblique": Place(row=(0.96, 0.28, 0.0), column=(-0.2688, 0.9216, -0.28)),
+    "steep": Place(row=(0.96, 0.28, 0.0), column=(-0.168, 0.576, -0.8)),
 }
 
 
