@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungseg.data.phantom import LEFT, RIGHT, PhantomSlice, PhantomVolume, phantom_slice, phantom_volume
+from lungseg.data.phantom import PhantomSlice, PhantomVolume, phantom_slice, phantom_volume
+from lungseg.labels import LEFT, RIGHT
 
 SEEDS = st.integers(0, 2**32 - 1)
 

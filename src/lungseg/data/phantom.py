@@ -15,8 +15,8 @@ from lungseg.data.anatomy import Anatomy, cut
 from lungseg.data.patient import Patient, draw_patient
 from lungseg.data.solids import Floats, Plane, gaussian, grainy, paint
 from lungseg.data.texture import LungTissue, draw_tissue, fill_lungs
+from lungseg.labels import LEFT, RIGHT
 
-RIGHT, LEFT = 1, 2  # sides of the patient
 BOTTOM, TOP = -0.25, 1.25  # of a whole patient, in lengths of the lungs: height 0 and height 1
 LUNG_FREE_SHARE = 0.12
 

@@ -48,8 +48,8 @@ def overlay(image: NDArray[Any], mask: NDArray[Any], truth: NDArray[Any] | None 
         true_lung, judged = truth == LUNG, truth != IGNORE
         _tint(picture, lung & ~true_lung & judged, EXCESS_COLOUR)
         _tint(picture, ~lung & true_lung, MISSED_COLOUR)
-        _contour(picture, true_lung, TRUTH_COLOUR, width)
-    _contour(picture, lung, MASK_COLOUR, width)
+        contour(picture, true_lung, TRUTH_COLOUR, width)
+    contour(picture, lung, MASK_COLOUR, width)
     return picture
 
 
@@ -80,7 +80,7 @@ def grid(
     font = ImageFont.load_default(text_size)
     for caption, (top, left) in zip(captions or [""] * len(pictures), corners, strict=True):
         place = (left + text_size // 3, top + text_size // 4)
-        draw.text(place, _plain(caption), fill=INK, font=font, stroke_width=max(1, text_size // 10), stroke_fill=(0, 0, 0))
+        draw.text(place, ascii_only(caption), fill=INK, font=font, stroke_width=max(1, text_size // 10), stroke_fill=(0, 0, 0))
     x, y = GAP + text_size // 2, sheet.shape[0] - line + text_size // 3
     for name, colour in legend or ():
         draw.rectangle((x, y + text_size // 4, x + text_size, y + text_size), fill=colour)
@@ -89,7 +89,7 @@ def grid(
     return np.array(canvas)
 
 
-def _plain(text: str) -> str:
+def ascii_only(text: str) -> str:
     """ASCII, which is all that Pillow's built-in font draws: 'Größe' becomes 'Gro?e'."""
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return letters.encode("ascii", "replace").decode()
@@ -99,7 +99,8 @@ def _tint(picture: NDArray[np.uint8], where: NDArray[np.bool_], colour: Rgb) -> 
     picture[where] = ((1 - TINT) * picture[where] + TINT * np.array(colour)).round().astype(np.uint8)
 
 
-def _contour(picture: NDArray[np.uint8], lung: NDArray[np.bool_], colour: Rgb, width: int) -> None:
+def contour(picture: NDArray[np.uint8], lung: NDArray[np.bool_], colour: Rgb, width: int) -> None:
+    """Draws the outline of lung (H, W) into a picture (H, W, 3)."""
     outlines, _ = cv2.findContours(lung.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, width)
 

@@ -154,9 +154,9 @@ def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = Fals
     chosen, remarks = [], []
     for study in dict.fromkeys(one.first.study for one in series):
         own = [one for one in series if one.first.study == study]
-        best = best_axial(own, allow_gaps)
+        best = best_axial(own, allow_gaps) or (own[0] if len(own) == 1 and own[0].can_be_read(allow_gaps) else None)
         if best is None:
-            faulty = next((one for one in own if one.fault and one.is_axial), None)
+            faulty = next((one for one in own if one.fault and (one.is_axial or len(own) == 1)), None)
             if faulty is not None:
                 raise UserError(f"{name_of(faulty)}: {faulty.fault}.")
             raise UserError(f"{name_of(own[0])} holds no axial CT series ({_listed(series, own)}): choose one, series=1 say.")
@@ -245,6 +245,9 @@ def _walk(folder: Path, without: Collection[Path]) -> Iterator[Path]:
 
 
 def _nothing(found: Found) -> str:
+    lost = [path for path in found.files if suffix_of(path) in ("", *DICOM_SUFFIXES)]
+    if lost:
+        return f"{len(lost)} DICOM slices that do not say where they lie (position, orientation or pixel spacing is missing)"
     if found.files:
         return f"{len(found.files)} images"
     reasons = Counter(reason for _, reason in found.skipped)

@@ -96,6 +96,10 @@ class Series:
             return int(words[1]) >= SOFTEST_SHARP[words[0]]
         return any(word.removesuffix("PLUS") in SHARP for word in words)
 
+    def can_be_read(self, allow_gaps: bool) -> bool:
+        """Whether it is a regular volume, or may be made one."""
+        return not self.fault or (self.is_gap and allow_gaps)
+
     def describe(self) -> str:
         """For a list of series: nothing that a person typed stands in it."""
         z, y, x = self.spacing_mm
@@ -119,7 +123,7 @@ def sort_into_series(frames: Iterable[Frame]) -> list[Series]:
 
 def best_axial(series: Sequence[Series], allow_gaps: bool = False) -> Series | None:
     """The one to segment where nobody chose: an axial CT without faults that covers a chest best; then soft kernel, thin slices."""
-    fit = [one for one in series if one.is_axial and not _is_derived(one) and (not one.fault or (one.is_gap and allow_gaps))]
+    fit = [one for one in series if one.is_axial and not _is_derived(one) and one.can_be_read(allow_gaps)]
 
     def rank(one: Series) -> tuple[bool, float, bool, float]:
         step = one.spacing_mm[0]
@@ -142,7 +146,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     Raises:
         UserError: a file cannot be read, or the slices are no regular volume.
     """
-    if series.fault and not (series.is_gap and allow_gaps):
+    if not series.can_be_read(allow_gaps):
         raise UserError(f"{name_of(series)}: {series.fault}.")
     first, heights = series.first, series.heights_mm
     step = series.spacing_mm[0]

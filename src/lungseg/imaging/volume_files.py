@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from lungseg.errors import UserError
 from lungseg.imaging.limits import MAX_VOXELS, check_size
 from lungseg.imaging.volume import Grid, Volume
-from lungseg.imaging.whole import check_whole_meta, check_whole_nifti
+from lungseg.imaging.whole import check_whole
 
 FORMATS = {
     ".nii.gz": "NiftiImageIO",
@@ -30,10 +30,7 @@ def read_volume(path: Path, suffix: str) -> Volume:
         UserError: too many voxels, several volumes in one file, or a name that is no UTF-8.
         ValueError, OSError, EOFError, RuntimeError: it is no such file or not a whole one.
     """
-    if FORMATS[suffix] == "NiftiImageIO":
-        check_whole_nifti(path)
-    elif FORMATS[suffix] == "MetaImageIO":
-        check_whole_meta(path)
+    check_whole(path)
     _header(path, suffix)
     image = sitk.ReadImage(str(path), imageIO=FORMATS[suffix])
     return Volume.of(sitk.JoinSeries([image]) if image.GetDimension() == 2 else image)
@@ -54,6 +51,11 @@ def read_grid(path: Path, suffix: str) -> Grid:
     flat.SetOrigin(reader.GetOrigin())
     flat.SetDirection(reader.GetDirection())
     return Grid.of(sitk.JoinSeries([flat]))
+
+
+def is_flat(path: Path, suffix: str) -> bool:
+    """Whether a file holds one slice and says so: it has two axes only."""
+    return len(_header(path, suffix).GetSize()) == 2
 
 
 def _header(path: Path, suffix: str) -> sitk.ImageFileReader:

@@ -20,6 +20,20 @@ META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 
 META_HEADER = 2**14  # bytes in which a MetaImage header must end
 
 
+def check_whole(path: Path) -> None:
+    """Counts the bytes of a NIfTI or MetaImage file; NRRD is left to its own reader, which does so.
+
+    Raises:
+        UserError: too many voxels, or voxels in another folder.
+        ValueError, KeyError, OSError, EOFError, zlib.error: it is no such file or not a whole one.
+    """
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        check_whole_nifti(path)
+    elif name.endswith((".mha", ".mhd")):
+        check_whole_meta(path)
+
+
 def check_whole_nifti(path: Path) -> tuple[int, ...]:
     """The size (x, y, z, ...) in a NIfTI-1 header, after counting the bytes.
 

@@ -2,6 +2,8 @@
 # mypy: allow-untyped-calls
 
 import gzip
+import shutil
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,41 +16,56 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import written_whole
-from lungseg.imaging.quiet import quiet
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
-from lungseg.imaging.whole import check_whole_nifti
+from lungseg.imaging.volume import Grid
+from lungseg.imaging.volume_files import is_flat, read_grid
+from lungseg.imaging.whole import check_whole
+
+# What the labels mean, for programs that look: in every format, and as 3D Slicer reads segments from NRRD.
+NAMES = {
+    "ITK_FileNotes": "1 right lung, 2 left lung",
+    **{f"Segment{n}_{key}": text for n, side in enumerate(("right", "left")) for key, text in (
+        ("ID", f"{side}_lung"), ("Name", f"{side} lung"), ("LabelValue", str(n + 1)), ("Layer", "0"))},
+}  # fmt: skip
+NIFTI_HEADER = 348
+NIFTI_GEOMETRY = ((80, 92), (76, 80), (123, 124), (252, 328))  # spacing, handedness, units, qform and sform
 
 
 def mask_ending(source: Path) -> str:
-    """How the file name of an image's mask ends: .nii.gz for a volume, .npy for an array of several slices, else .png."""
-    if suffix_of(source) in VOLUME_SUFFIXES:
-        return ".nii.gz"
-    return ".npy" if suffix_of(source) == ".npy" and _has_slices(source) else ".png"
+    """How the file name of an image's mask ends: as the volume's own, .npy for an array of several slices, else .png."""
+    suffix = suffix_of(source)
+    if suffix in VOLUME_SUFFIXES:
+        return {".nii": ".nii.gz", ".mhd": ".mha"}.get(suffix, suffix)
+    return ".npy" if suffix == ".npy" and _has_slices(source) else ".png"
 
 
-def write_mask(path: Path, mask: NDArray[np.bool_], like: Path | None = None) -> None:
-    """A mask (H, W) or (Z, H, W): .png, for one slice, and .npy hold 0 and 255, .nii.gz holds 0 and 1.
+def write_mask(path: Path, mask: NDArray[Any], like: Path | None = None, grid: Grid | None = None) -> None:
+    """A mask in canonical order, (H, W) or (Z, H, W), bool or labels: a volume with its labels, .png and .npy with 0 and 255.
 
     Args:
-        like: the NIfTI file that the mask was made from; the mask is turned back from ``read_stack``'s LPS to its grid.
+        like: the volume file that the mask was made from; the mask is turned back to its grid, and a NIfTI file's geometry is
+            copied bit by bit.
+        grid: of the volume where it is no file's.
 
     Raises:
         UserError: the file cannot be written.
     """
     if suffix_of(path) in VOLUME_SUFFIXES:
-        _write(path, _nifti(mask.astype(np.uint8), like))
+        _write_volume(path, mask.astype(np.uint8, copy=False), like, grid, NAMES if mask.dtype != bool else {})
     else:
-        _write_slices(path, mask.astype(np.uint8) * np.uint8(255))
+        _write_slices(path, (mask > 0) * np.uint8(255))
 
 
-def write_probability(path: Path, probability: NDArray[np.floating[Any]], like: Path | None = None) -> None:
-    """Probabilities (H, W) or (Z, H, W), as ``write_mask``: .png and .npy hold 0 to 65535 for 0 to 1, .nii.gz holds float32.
+def write_probability(
+    path: Path, probability: NDArray[np.floating[Any]], like: Path | None = None, grid: Grid | None = None
+) -> None:
+    """Probabilities (H, W) or (Z, H, W), as ``write_mask``: .png and .npy hold 0 to 65535 for 0 to 1, volumes hold float32.
 
     Raises:
         UserError: the file cannot be written.
     """
     if suffix_of(path) in VOLUME_SUFFIXES:
-        _write(path, _nifti(probability.astype(np.float32), like))
+        _write_volume(path, probability.astype(np.float32, copy=False), like, grid, {})
     else:
         _write_slices(path, np.rint(probability * 65535).astype(np.uint16))
 
@@ -94,39 +111,53 @@ def png(pixels: NDArray[Any]) -> bytes:
     return bytes(data.tobytes())
 
 
-def _nifti(stack: NDArray[Any], like: Path | None) -> bytes:
-    """A stack in LPS order (Z, H, W) as a compressed NIfTI file on exactly the grid of ``like``."""
-    if like is None:
-        raise ValueError("a volume needs `like`, the file whose geometry it has")
-    grid = _grid(like)
-    is_flat = grid.GetDimension() == 2
-    if is_flat:
-        grid = sitk.JoinSeries([grid])
-    image = sitk.GetImageFromArray(stack.reshape((1,) * (3 - stack.ndim) + stack.shape))
-    image.CopyInformation(sitk.DICOMOrient(grid, "LPS"))
-    orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.GetDirection())
-    image = sitk.DICOMOrient(image, orientation)
-    image.CopyInformation(grid)  # no rounding from turning there and back
+def _write_volume(path: Path, stack: NDArray[Any], like: Path | None, grid: Grid | None, notes: Mapping[str, str]) -> None:
+    """A stack in canonical order (Z, H, W) as a compressed volume on a grid, which may lie in another order.
+
+    Args:
+        notes: entries for the file's header.
+    """
+    suffix = suffix_of(path)
+    if grid is None:
+        if like is None:
+            raise ValueError("a volume needs `like`, the file whose geometry it has, or a grid")
+        grid = read_grid(like, suffix_of(like))
+    image = grid.place(sitk.GetImageFromArray(grid.turn.back(stack.reshape((1,) * (3 - stack.ndim) + stack.shape))))
+    if like is not None and is_flat(like, suffix_of(like)):
+        image = image[:, :, 0]
+    for key, text in notes.items():
+        image.SetMetaData(key, text)
     with TemporaryDirectory() as folder:
         # Not straight to the target: on a full disk ITK leaves half a file and reports success.
-        written = Path(folder, "volume.nii")
+        written = Path(folder, "volume.nii" if suffix == ".nii.gz" else f"volume{suffix}")
         try:
-            sitk.WriteImage(image[:, :, 0] if is_flat else image, str(written))
-            check_whole_nifti(written)
+            sitk.WriteImage(image, str(written), useCompression=True)
+            del image
+            if suffix == ".nii.gz" and like is not None and suffix_of(like) in (".nii", ".nii.gz"):
+                _copy_geometry(like, written)
+            check_whole(written)
+            if suffix == ".nrrd":  # counted by its reader alone
+                sitk.ReadImage(str(written))
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(f"{folder} has no room for a volume: free some, or set TMPDIR to another folder.") from error
-        return gzip.compress(written.read_bytes(), compresslevel=6, mtime=0)  # the same mask gives the same bytes
+        with written_whole(path) as beside, written.open("rb") as source, beside.open("wb") as target:
+            if suffix != ".nii.gz":
+                shutil.copyfileobj(source, target)
+                return
+            # The same mask gives the same bytes: neither name nor time is in the file.
+            with gzip.GzipFile(filename="", fileobj=target, mode="wb", compresslevel=3, mtime=0) as packed:
+                shutil.copyfileobj(source, packed, 2**20)
 
 
-def _grid(like: Path) -> sitk.Image:
-    """An empty image with a NIfTI file's size, spacing, origin and direction; no voxel of the file is read."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(like))
-    with quiet():
-        reader.ReadImageInformation()
-    grid = sitk.Image(reader.GetSize(), sitk.sitkUInt8)
-    grid.SetSpacing(reader.GetSpacing())
-    grid.SetOrigin(reader.GetOrigin())
-    grid.SetDirection(reader.GetDirection())
-    return grid
+def _copy_geometry(source: Path, target: Path) -> None:
+    """Copies what places a NIfTI-1 volume in space bit by bit: ITK computes it anew, with other roundings."""
+    with gzip.open(source) if source.name.lower().endswith(".gz") else source.open("rb") as file:
+        given = file.read(NIFTI_HEADER)
+    with target.open("r+b") as file:
+        own = bytearray(file.read(NIFTI_HEADER))
+        if given[:4] != own[:4] or given[40:42] != own[40:42]:  # of the other byte order, or flat
+            return
+        for first, end in NIFTI_GEOMETRY:
+            own[first:end] = given[first:end]
+        file.seek(0)
+        file.write(own)
