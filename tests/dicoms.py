@@ -274,6 +274,7 @@ NAMES: dict[str, Callable[[int, Slice], str]] = {
     "shuffled": lambda index, piece: f"{_scrambled(index, piece)}.dcm",
     "without suffix": lambda index, piece: f"I{_scrambled(index, piece)}",
     "uid": lambda index, piece: f"CT.{piece.uid}.{index}",
+    "numbered suffix": lambda index, piece: f"scan.{index + 1:03d}",
     "nested": lambda index, piece: f"S{index % 3}/A{index % 2}/{_scrambled(index, piece)}.ima",
     "same in sub-folders": lambda index, piece: f"D{index:03d}/00000001",
 }
