@@ -378,6 +378,15 @@ def test_a_series_that_is_not_there_is_refused(unknown: str, tmp_path: Path) -> 
     assert "L" in sentence
 
 
+def test_a_series_that_is_not_there_is_refused_of_one_too(tmp_path: Path) -> None:
+    write(tmp_path / "slices", series(HU))
+    (tmp_path / "frames").mkdir()
+    enhanced(tmp_path / "frames/a.dcm", series(HU))
+    for path in (tmp_path / "slices", tmp_path / "frames", tmp_path / "frames/a.dcm"):
+        assert read(path, series="1").volume.voxels.shape == HU.shape
+        assert "series=5" in refusal(path, series="5")
+
+
 def test_two_acquisitions_of_one_series_are_not_mixed(tmp_path: Path) -> None:
     first = series(HU, AcquisitionNumber=1, AcquisitionTime="101500")
     second = [
@@ -606,6 +615,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "skewed pixels": (_having(ImageOrientationPatient=decimals([1, 0, 0, 0.6, 0.8, 0])), "orientation|Orientation|geometry"),
     "a slope of zero": (_having(RescaleSlope="0"), "slope|rescale|RescaleSlope|values"),
     "one slice far aside": (_one_aside, "aside|position|place|line|moved|shift"),
+    "values beyond all numbers": (_having(RescaleSlope="1e300"), "finite|values|slope|RescaleSlope"),
     "all in one place": (_having(ImagePositionPatient=["0", "0", "0"]), "position|place|step"),
     "colour": (
         _having(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, Rows=3, Columns=12),
