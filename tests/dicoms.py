@@ -292,7 +292,7 @@ def write_slice(path: Path, piece: Slice, syntax: Syntax = ExplicitVRLittleEndia
         **piece.stored.tags(),
         **piece.tags,
     }
-    _save(path, piece.stored.pixels(piece.hu), syntax, {name: value for name, value in tags.items() if value is not ABSENT})
+    _save(path, piece.stored.pixels(piece.hu), syntax, tags)
 
 
 def enhanced(path: Path, *stacks: Sequence[Slice], seed: object = "a", syntax: Syntax = ExplicitVRLittleEndian) -> None:
@@ -347,7 +347,7 @@ def _item(**tags: Any) -> Dataset:
 
 
 def _save(path: Path, pixels: NDArray[Any], syntax: Syntax, tags: dict[str, Any]) -> None:
-    tags = {"SOPClassUID": CTImageStorage, **tags}
+    tags = {"SOPClassUID": CTImageStorage} | {name: value for name, value in tags.items() if value is not ABSENT}
     if isinstance(syntax, int):
         gdcm_dicom(path, pixels, syntax, **tags)
     else:
