@@ -131,7 +131,8 @@ PLACES: dict[str, Place] = {
     "rows down the body": Place(row=(0.0, 1.0, 0.0), column=(1.0, 0.0, 0.0)),
     "coronal": Place(row=(1.0, 0.0, 0.0), column=(0.0, 0.0, -1.0)),
     "sagittal": Place(row=(0.0, 1.0, 0.0), column=(0.0, 0.0, -1.0), step_mm=-1.2),
-    "oblique": Place(row=(0.96, 0.28, 0.0), column=(-0.224, 0.768, -0.6)),
+    "oblique": Place(row=(0.96, 0.28, 0.0), column=(-0.2688, 0.9216, -0.28)),
+    "steep": Place(row=(0.96, 0.28, 0.0), column=(-0.168, 0.576, -0.8)),
 }
 
 
@@ -273,6 +274,7 @@ NAMES: dict[str, Callable[[int, Slice], str]] = {
     "shuffled": lambda index, piece: f"{_scrambled(index, piece)}.dcm",
     "without suffix": lambda index, piece: f"I{_scrambled(index, piece)}",
     "uid": lambda index, piece: f"CT.{piece.uid}.{index}",
+    "numbered suffix": lambda index, piece: f"scan.{index + 1:03d}",
     "nested": lambda index, piece: f"S{index % 3}/A{index % 2}/{_scrambled(index, piece)}.ima",
     "same in sub-folders": lambda index, piece: f"D{index:03d}/00000001",
 }
@@ -290,7 +292,7 @@ def write_slice(path: Path, piece: Slice, syntax: Syntax = ExplicitVRLittleEndia
         **piece.stored.tags(),
         **piece.tags,
     }
-    _save(path, piece.stored.pixels(piece.hu), syntax, {name: value for name, value in tags.items() if value is not ABSENT})
+    _save(path, piece.stored.pixels(piece.hu), syntax, tags)
 
 
 def enhanced(path: Path, *stacks: Sequence[Slice], seed: object = "a", syntax: Syntax = ExplicitVRLittleEndian) -> None:
@@ -345,7 +347,7 @@ def _item(**tags: Any) -> Dataset:
 
 
 def _save(path: Path, pixels: NDArray[Any], syntax: Syntax, tags: dict[str, Any]) -> None:
-    tags = {"SOPClassUID": CTImageStorage, **tags}
+    tags = {"SOPClassUID": CTImageStorage} | {name: value for name, value in tags.items() if value is not ABSENT}
     if isinstance(syntax, int):
         gdcm_dicom(path, pixels, syntax, **tags)
     else:
