@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from scipy import ndimage
 
 from lungseg.errors import UserError, printable
 from lungseg.imaging.codecs import stored_values
@@ -27,6 +28,7 @@ from lungseg.imaging.quiet import quiet
 
 ELSEWHERE = ("HEAD", "BRAIN", "SKULL")
 MOST_TILT = 0.7  # of the slice normal may point elsewhere than along the body; a tilted gantry reaches 0.5
+BEYOND = 1e9  # no grey value lies there
 AIR_HU = -1024  # what padding is at most; a scanner may mark it by any value
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PICTURE = ("PixelData", "Rows", "Columns", "PhotometricInterpretation")
@@ -219,13 +221,28 @@ def _rescaled(pixels: NDArray[Any], dataset: Dataset, index: int) -> NDArray[Any
         # White is low only on the screen; HU mean what they mean, all other values are turned so that bright is high.
         highest = -1 if dataset.PixelRepresentation else 2**dataset.BitsStored - 1
         pixels = highest - pixels.astype(np.int64)
-    values = np.asarray(apply_modality_lut(pixels, _transformation(dataset, index)))
+    rescale = _transformation(dataset, index)
+    if _number(_value(rescale, "RescaleSlope")) == 0:
+        raise ValueError("its rescale slope is 0, which leaves no grey values")
+    values = np.asarray(apply_modality_lut(pixels, rescale))
+    low, high = float(values.min()), float(values.max())
+    if not max(abs(low), abs(high)) < BEYOND:
+        raise ValueError("its rescaled values are beyond all grey values")
     if padding is not None and dataset.get("Modality") == "CT":
-        values = np.where(padding, np.minimum(values, AIR_HU), values)
-    low, high = values.min(), values.max()
+        values = np.where(_at_the_edge(padding), np.minimum(values, AIR_HU), values)
     if low >= -(2**15) and high < 2**15 and (values.dtype.kind in "iu" or (values == np.rint(values)).all()):
         return values.astype(np.int16)
     return values
+
+
+def _at_the_edge(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pieces of padding that reach the edge of the picture: elsewhere the same value is tissue, as 0 may be."""
+    labels, count = ndimage.label(padding)
+    at_edge = np.zeros(count + 1, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        at_edge[edge] = True
+    at_edge[0] = False
+    return np.asarray(at_edge[labels])
 
 
 def _transformation(dataset: Dataset, index: int) -> Dataset:

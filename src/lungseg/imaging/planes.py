@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lungseg.errors import UserError
 from lungseg.imaging.body import BEYOND
-from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, Rgb, ascii_only, contour, to_grey
+from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, TRUTH_COLOUR, Rgb, ascii_only, contour, to_grey
 from lungseg.labels import LEFT, RIGHT
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
@@ -30,7 +30,7 @@ class _Cut:
 
     Attributes:
         name: what it is called under the picture.
-        stored, labels: (h, w), the head or the patient's front up.
+        stored, labels, truth: (h, w), the head or the patient's front up.
         size_mm: height and width.
         letters: at its top, bottom, left and right.
     """
@@ -38,6 +38,7 @@ class _Cut:
     name: str
     stored: NDArray[Any]
     labels: NDArray[np.uint8]
+    truth: NDArray[np.uint8] | None
     size_mm: tuple[float, float]
     letters: str
 
@@ -52,6 +53,7 @@ def planes(
     intercept: float = 0.0,
     window_hu: tuple[float, float] | None = LUNG_WINDOW_HU,
     sided: bool | None = None,
+    truth: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Two axial planes, a coronal one and a sagittal one through each lung, with the outlines of the lungs: (H, W, 3).
 
@@ -66,6 +68,7 @@ def planes(
         slope, intercept: HU are slope * voxels + intercept.
         window_hu: what becomes black and white; None where the voxels are no HU: their percentiles do.
         sided: whether 1 is the right lung; by default it is if there is any 2.
+        truth: (Z, H, W), 1 is lung: its outline too, below the others.
 
     Raises:
         UserError: the shapes differ.
@@ -73,7 +76,7 @@ def planes(
     if voxels.shape != labels.shape:
         raise UserError(f"a mask of shape {labels.shape} is not of a volume of shape {voxels.shape}: give the mask of this volume.")
     where = _Where(labels, sided)
-    rows = _cuts(voxels, labels, spacing_mm, where)
+    rows = _cuts(voxels, labels, truth, spacing_mm, where)
     values = [np.asarray(cut.stored, dtype=np.float32) * np.float32(slope) + np.float32(intercept) for row in rows for cut in row]
     greys = iter(_greys([np.nan_to_num(plane, nan=-BEYOND, posinf=BEYOND, neginf=-BEYOND) for plane in values], window_hu))
     outlined: list[tuple[str, tuple[int, ...], Rgb]] = [("right lung", (RIGHT,), RIGHT_COLOUR), ("left lung", (LEFT,), LEFT_COLOUR)]
@@ -86,6 +89,7 @@ def planes(
         pictures.append([_picture(cut, next(greys), lungs, scale) for cut in row])
         _scale_bar(pictures[-1][-1], scale)
     legend = [(name, colour) for name, _, colour in outlined] if where.found else [("no lung", FAINT)]
+    legend += [("truth", TRUTH_COLOUR)] if truth is not None else []
     return _sheet(rows, pictures, title, captions, legend)
 
 
@@ -130,17 +134,25 @@ class _Where:
 
 
 def _cuts(
-    voxels: NDArray[Any], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float], where: _Where
+    voxels: NDArray[Any],
+    labels: NDArray[np.uint8],
+    truth: NDArray[np.uint8] | None,
+    spacing_mm: tuple[float, float, float],
+    where: _Where,
 ) -> list[list[_Cut]]:
     """The planes, row by row."""
     depth, height, width = (size * mm for size, mm in zip(labels.shape, spacing_mm, strict=True))
-    axial = [_Cut(f"axial, slice {z}", voxels[z], labels[z], (height, width), "APRL") for z in dict.fromkeys(where.axial)]
+
+    def cut(name: str, index: Any, size_mm: tuple[float, float], letters: str) -> _Cut:
+        return _Cut(name, voxels[index], labels[index], None if truth is None else truth[index], size_mm, letters)
+
+    axial = [cut(f"axial, slice {z}", z, (height, width), "APRL") for z in dict.fromkeys(where.axial)]
     if labels.shape[0] == 1:
         return [axial]
-    y = where.coronal
-    coronal = _Cut(f"coronal, row {y}", voxels[::-1, y], labels[::-1, y], (depth, width), "SIRL")
+    down, y = slice(None, None, -1), where.coronal
+    coronal = cut(f"coronal, row {y}", (down, y), (depth, width), "SIRL")
     sagittal = [
-        _Cut(f"sagittal, {side}, column {x}", voxels[::-1, :, x], labels[::-1, :, x], (depth, height), "SIAP")
+        cut(f"sagittal, {side}, column {x}", (down, slice(None), x), (depth, height), "SIAP")
         for side, x in zip(("right", "left"), where.sagittal, strict=True)
     ]
     return [axial, [coronal, *sagittal]]

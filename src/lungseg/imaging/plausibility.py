@@ -6,7 +6,7 @@ thin lung at the bases), and so do tumours and consolidation.
 """
 # mypy: allow-untyped-calls
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -126,14 +126,17 @@ def suspicion(seen: Look, in_volume: bool = False) -> float:
     return max(one.degree for one in _measured(seen, in_volume))
 
 
-def warnings(stack: NDArray[Any], mask: NDArray[Any]) -> tuple[str, ...]:
+def warnings(stack: Sequence[NDArray[Any]] | NDArray[Any], mask: NDArray[Any]) -> tuple[str, ...]:
     """What somebody should read who gets a mask (Z, H, W) of a stack (Z, H, W) from a network, the gravest first.
 
-    Of many slices some are looked at, evenly spread. Dense tissue counts where it is a good part of the mask.
+    Of many slices some are looked at, evenly spread, one at a time. Dense tissue counts where it is a good part of the mask.
+
+    Args:
+        mask: lung where it is above 0.
     """
     chosen = np.unique(np.linspace(0, len(stack) - 1, MOST_SLICES).round().astype(int))
-    seen = Look.total(look(stack[z], mask[z]) for z in chosen)
-    return tuple(one.sentence for one in grave(doubts(replace(seen, full_lung=_count(mask == LUNG)))))
+    seen = Look.total(look(stack[z], mask[z] > 0) for z in chosen)
+    return tuple(one.sentence for one in grave(doubts(replace(seen, full_lung=_count(mask)))))
 
 
 def grave(found: Iterable[Doubt]) -> list[Doubt]:
@@ -216,5 +219,5 @@ def _sizes(where: NDArray[np.bool_]) -> list[int]:
     return [int(size) for size in np.bincount(labels.ravel())[1:]]
 
 
-def _count(where: NDArray[np.bool_]) -> int:
+def _count(where: NDArray[Any]) -> int:
     return int(np.count_nonzero(where))

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import Frame, NoPicture, frames, has_dicom_mark, header_doubts
 from lungseg.imaging.refusals import reading
-from lungseg.imaging.series import Series, best_axial, load, name_of, sort_into_series
+from lungseg.imaging.series import Series, best_axial, folder_of, load, sort_into_series
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, read_stack, suffix_of
 from lungseg.imaging.volume import Volume
 from lungseg.imaging.volume_files import read_volume
 
 ALL = "all"
+SAID = 5  # reasons
 PARTS_OF_OTHERS = (".raw", ".zraw")  # the voxels of a MetaImage header
 DIRECTORY = "DICOMDIR"
 NO_FILES = ("thumbs.db", "desktop.ini")
@@ -68,11 +69,10 @@ def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Sca
         if not found.series and len(found.files) == 1:
             return read(found.files[0])
         if not found.series:
-            raise UserError(f"{path} holds {_nothing(found)}: give a file, or a folder with one scan.")
-        chosen, remarks = choose(found.series, series, allow_gaps)
-        if len(chosen) > 1:
-            raise UserError(f"{path} holds {len(chosen)} scans ({_listed(found.series)}): choose one, series=1 say.")
-        return read_series(chosen[0], allow_gaps, remarks)
+            raise UserError(f"{path} holds {nothing_but(found)}: give a file, or a folder with one scan.")
+        scan = _read_one(path, found.series, series, allow_gaps)
+        lost = said_of_skipped([(file, reason) for file, reason in found.skipped if is_damage(reason)])
+        return replace(scan, remarks=(*scan.remarks, f"left out: {lost}")) if lost else scan
     if path.name == DIRECTORY and path.is_file():
         raise UserError(f"{path} is a table of contents, which holds no picture: give the folder that it lies in.")
     suffix = suffix_of(path)
@@ -138,38 +138,54 @@ def find(path: Path, without: Collection[Path] = ()) -> Found:
     return Found(tuple(one for one in series if one not in alone), tuple(sorted(files)), tuple(skipped))
 
 
-def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = False) -> tuple[list[Series], list[str]]:
-    """The series to segment, of each study one unless more are wanted, and what to say about the choice.
+@dataclass(frozen=True)
+class Chosen:
+    """A series to segment.
+
+    Attributes:
+        remarks: what is to be said about the choice.
+        refusal: why it, or whatever its study holds, cannot be read; empty where it can.
+    """
+
+    series: Series
+    remarks: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = False) -> list[Chosen]:
+    """The series to segment, of each study one unless more are wanted.
 
     Args:
         wanted: numbers in the order of ``series``, beginning with 1, a kernel's name, ``all``, or None for the best axial CT.
 
     Raises:
-        UserError: nothing fits.
+        UserError: none is as wanted.
     """
-    if wanted == ALL:
-        return list(series), []
     if wanted is not None:
-        return _wanted(series, wanted), []
-    chosen, remarks = [], []
-    for study in dict.fromkeys(one.first.study for one in series):
-        own = [one for one in series if one.first.study == study]
-        best = best_axial(own, allow_gaps) or (own[0] if len(own) == 1 and own[0].can_be_read(allow_gaps) else None)
-        if best is None:
-            faulty = next((one for one in own if one.fault and (one.is_axial or len(own) == 1)), None)
-            if faulty is not None:
-                raise UserError(f"{name_of(faulty)}: {faulty.fault}.")
-            raise UserError(f"{name_of(own[0])} holds no axial CT series ({_listed(series, own)}): choose one, series=1 say.")
-        if best.is_mixed:
-            raise UserError(
-                f"{name_of(best)}: its series mixes sizes or orientations ({_listed(series, own)}): "
-                f"choose one, series={series.index(best) + 1} say."
-            )
-        chosen.append(best)
-        if len(own) > 1:
-            number = series.index(best) + 1
-            remarks.append(f"of {len(own)} series ({_listed(series, own)}) number {number} was taken; series=... takes another")
-    return chosen, remarks
+        return [Chosen(one, refusal=_fault(one, allow_gaps)) for one in (series if wanted == ALL else _wanted(series, wanted))]
+    return [
+        _best(series, [one for one in series if one.first.study == study], allow_gaps)
+        for study in dict.fromkeys(one.first.study for one in series)
+    ]
+
+
+def _best(series: Sequence[Series], own: Sequence[Series], allow_gaps: bool) -> Chosen:
+    """The choice among the series of one study."""
+    best = best_axial(own, allow_gaps) or (own[0] if len(own) == 1 else None)
+    if best is None:
+        faulty = next((one for one in own if one.fault and one.is_axial), None)
+        listed = f"{folder_of(own[0])} holds no axial CT series ({_listed(series, own)}): choose one, series=1 say."
+        return Chosen(faulty or own[0], refusal=_fault(faulty, allow_gaps) if faulty else listed)
+    number = series.index(best) + 1
+    if best.is_mixed:
+        sizes = f"its series mixes sizes or orientations ({_listed(series, own)})"
+        return Chosen(best, refusal=f"{folder_of(best)}: {sizes}: choose one, series={number} say.")
+    taken = f"of {len(own)} series ({_listed(series, own)}) number {number} was taken; series=... takes another"
+    return Chosen(best, (taken,) if len(own) > 1 else (), _fault(best, allow_gaps))
+
+
+def _fault(series: Series, allow_gaps: bool) -> str:
+    return "" if series.can_be_read(allow_gaps) else f"{folder_of(series)}: {series.fault}."
 
 
 def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
@@ -194,15 +210,20 @@ def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:
     if isinstance(held, str):
         held = []  # the stack below says so in full
     if held and all(frame.has_geometry for frame in held):
-        sorted_ = sort_into_series(held)
         if len(held) > 1 or held[0].thickness_mm:
-            chosen, remarks = (sorted_, []) if len(sorted_) == 1 else choose(sorted_, series, allow_gaps)
-            if len(chosen) > 1:
-                raise UserError(f"{path} holds {len(chosen)} scans ({_listed(sorted_)}): choose one, series=1 say.")
-            return read_series(chosen[0], allow_gaps, remarks)
+            return _read_one(path, sort_into_series(held), series, allow_gaps)
     elif len(held) > 1:
         raise UserError(f"{path} holds {len(held)} pictures and does not say where they lie: give a CT series.")
     return Scan(Volume(read_stack(path)), doubts=header_doubts(held[0]) if held else ())
+
+
+def _read_one(path: Path, held: Sequence[Series], wanted: str | None, allow_gaps: bool) -> Scan:
+    chosen = choose(held, wanted, allow_gaps)
+    if len(chosen) > 1:
+        raise UserError(f"{path} holds {len(chosen)} scans ({_listed(held)}): choose one, series=1 say.")
+    if chosen[0].refusal:
+        raise UserError(chosen[0].refusal)
+    return read_series(chosen[0].series, allow_gaps, chosen[0].remarks)
 
 
 def _frames(file: Path) -> list[Frame] | str:
@@ -238,21 +259,36 @@ def _sort_dicom(file: Path, here: list[Frame], files: list[Path], skipped: list[
 
 
 def _walk(folder: Path, without: Collection[Path]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    seen = set()  # links are followed, once
+    for parent, folders, names in os.walk(folder, followlinks=True):
         here = Path(parent)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() not in without)
+        seen.add(here.resolve())
+        inside = {name: (here / name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, path in inside.items() if path not in seen and path not in without]
         yield from (here / name for name in sorted(names) if not name.startswith(".") and name.lower() not in NO_FILES)
 
 
-def _nothing(found: Found) -> str:
+def nothing_but(found: Found) -> str:
+    """What a place holds instead of scans, as the end of a sentence."""
     lost = [path for path in found.files if suffix_of(path) in ("", *DICOM_SUFFIXES)]
     if lost:
         return f"{len(lost)} DICOM slices that do not say where they lie (position, orientation or pixel spacing is missing)"
     if found.files:
         return f"{len(found.files)} images"
-    reasons = Counter(reason for _, reason in found.skipped)
-    said = ", ".join(f"{count} {'files' if count > 1 else 'file'} that {reason}" for reason, count in reasons.most_common(5))
+    said = said_of_skipped(found.skipped)
     return f"no image that can be read ({said})" if said else "no image that can be read"
+
+
+def is_damage(reason: str) -> bool:
+    """Whether a file was skipped that should have been an image, so that a scan may lack a slice."""
+    return reason.startswith(("cannot be", "is empty", "is no DICOM file", "is a CT file without", "is a DICOM file without"))
+
+
+def said_of_skipped(skipped: Sequence[tuple[Path, str]]) -> str:
+    """How many files were left out for which reasons, most of them first."""
+    reasons = Counter(reason for _, reason in skipped)
+    said = [f"{count} file{'s' if count > 1 else ''} ({reason})" for reason, count in reasons.most_common(SAID)]
+    return ", ".join([*said, *([f"{len(reasons) - SAID} reasons more"] if len(reasons) > SAID else [])])
 
 
 def _check_finite(path: Path, volume: Volume) -> None:

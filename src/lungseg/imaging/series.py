@@ -4,6 +4,7 @@ File names and instance numbers say nothing here: slices lie where the header sa
 (DICOM PS3.3, C.7.6.2.1.1). No position is ever guessed.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ from lungseg.imaging.refusals import reading
 from lungseg.imaging.volume import Grid
 
 SAME_PLACE_MM = 0.01
+SAME_COSINE = 2e-3
 EVEN = 0.05  # of the spacing may a step differ from the others
 STRAIGHT = 0.02  # of the spacing may a slice lie beside the line through all
 OFF_PLACE = 0.25  # of the spacing may a slice lie away from its place on the regular grid
@@ -110,13 +111,18 @@ class Series:
 
 def sort_into_series(frames: Iterable[Frame]) -> list[Series]:
     """Frames with geometry as series, in the order of their series numbers; each in order along its normal."""
-    by_uid: dict[tuple[str, str], dict[Any, list[Frame]]] = defaultdict(lambda: defaultdict(list))
+    by_uid: dict[tuple[str, str], list[list[Frame]]] = defaultdict(list)
     for frame in frames:
-        by_uid[frame.study, frame.series][_alike(frame)].append(frame)
+        groups = by_uid[frame.study, frame.series]
+        group = next((group for group in groups if _are_alike(frame, group[0])), None)
+        if group is None:
+            groups.append([frame])
+        else:
+            group.append(frame)
     found = []
     for groups in by_uid.values():
-        is_mixed = len({key[:4] for key in groups}) > 1
-        for group in groups.values():
+        is_mixed = not all(_have_one_plane(groups[0][0], group[0]) for group in groups)
+        for group in groups:
             found += [replace(one, is_mixed=is_mixed) for one in _arranged(group)]
     return sorted(found, key=lambda one: (one.number is None, one.number, str(one.first.path), one.heights_mm[0]))
 
@@ -147,7 +153,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
         UserError: a file cannot be read, or the slices are no regular volume.
     """
     if not series.can_be_read(allow_gaps):
-        raise UserError(f"{name_of(series)}: {series.fault}.")
+        raise UserError(f"{folder_of(series)}: {series.fault}.")
     first, heights = series.first, series.heights_mm
     step = series.spacing_mm[0]
     count = series.slices if not series.is_gap else round((heights[-1] - heights[0]) / step) + 1
@@ -170,17 +176,24 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     return pixels, grid, tuple(remarks)
 
 
-def name_of(series: Series) -> str:
-    """The folder of a series, or its file."""
+def folder_of(series: Series) -> Path:
+    """The folder that all files of a series lie below; of a series in one file that file."""
     paths = {frame.path for frame in series.frames}
-    return str(series.first.path.parent if len(paths) > 1 else series.first.path)
+    return series.first.path if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
 
 
-def _alike(frame: Frame) -> Any:
-    """What all slices of a volume have in common."""
-    cosines = tuple(np.round(frame.orientation or (), 3) + 0.0)
-    spacing = tuple(np.round(frame.pixel_mm or (), 4))
-    return frame.rows, frame.columns, cosines, spacing, frame.kernel, frame.kind[2:3] == ("MPR",)
+def _are_alike(one: Frame, other: Frame) -> bool:
+    """Whether two slices may belong to one volume."""
+    made = [(frame.kernel, frame.kind[2:3] == ("MPR",)) for frame in (one, other)]
+    return made[0] == made[1] and _have_one_plane(one, other)
+
+
+def _have_one_plane(one: Frame, other: Frame) -> bool:
+    """Whether two slices have one size and one orientation, but for what headers round away."""
+    return (one.rows, one.columns) == (other.rows, other.columns) and all(
+        np.allclose(a or (), b or (), rtol=1e-3, atol=SAME_COSINE)
+        for a, b in ((one.orientation, other.orientation), (one.pixel_mm, other.pixel_mm))
+    )
 
 
 def _is_derived(series: Series) -> bool:
@@ -203,7 +216,11 @@ def _direction(frame: Frame) -> tuple[float, ...]:
 def _arranged(group: list[Frame]) -> Iterator[Series]:
     """One series of alike frames, or several where several pictures lie at each place."""
     frames = sorted(group, key=lambda frame: (float(np.dot(frame.position_mm or (), frame.normal)), frame.instance or 0))
-    unique = {(frame.uid, frame.index): frame for frame in frames}
+    unique: dict[Any, Frame] = {}
+    for frame in frames:
+        key = (frame.uid, frame.index, *np.round(frame.position_mm or (), 2))
+        if key not in unique or frame.path.stat().st_size > unique[key].path.stat().st_size:  # a copy may be cut off
+            unique[key] = frame
     frames, copies = list(unique.values()), len(frames) - len(unique)
     remarks = [f"{copies} copies of slices were left out"] if copies else []
     heights = _positions(frames) @ frames[0].normal
@@ -329,17 +346,23 @@ def _upright(voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tu
     """
     count, rows, columns = voxels.shape
     shifts = np.outer(np.arange(count) * grid.spacing_mm[0], drift) / grid.spacing_mm[1:]  # in pixels, y and x
-    shifts[np.abs(shifts) < 1e-6] = 0
+    shifts = np.round(shifts, 6)
     least = np.floor(shifts.min(axis=0))
     more = np.ceil(shifts.max(axis=0) - least).astype(int)
-    upright = np.empty((count, rows + more[0], columns + more[1]), dtype=voxels.dtype)
-    air = float(voxels.min())
+    upright = np.full((count, rows + more[0], columns + more[1]), voxels.min(), dtype=voxels.dtype)
     for z, picture in enumerate(voxels):
-        down, across = shifts[z] - least
-        matrix = np.array([[1, 0, across], [0, 1, down]])
-        cv2.warpAffine(
-            picture, matrix, upright.shape[:0:-1], dst=upright[z], flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT, borderValue=air,
-        )  # fmt: skip
-    moved = replace(grid, shape=(count, rows + int(more[0]), columns + int(more[1])))
-    return upright, replace(moved, origin_mm=tuple(moved.point((0, *least)).tolist()))
+        moved = _moved(picture.astype(np.float32), *(shifts[z] - least), float(voxels.min()))
+        upright[z, : moved.shape[0], : moved.shape[1]] = np.rint(moved) if voxels.dtype == np.int16 else moved
+    wide = replace(grid, shape=(count, rows + int(more[0]), columns + int(more[1])))
+    return upright, replace(wide, origin_mm=tuple(wide.point((0, *least)).tolist()))
+
+
+def _moved(picture: NDArray[np.float32], down: float, across: float, air: float) -> NDArray[np.float32]:
+    """A picture moved by a part of a pixel or more, by linear interpolation; what lies outside of it is air."""
+    for axis, by in ((0, down), (1, across)):
+        whole = int(np.floor(by))
+        part = np.float32(by - whole)
+        edges = [(whole, int(part > 0)) if axis == own else (0, 0) for own in (0, 1)]
+        wide = np.pad(picture, edges, constant_values=air)
+        picture = wide * (1 - part) + np.roll(wide, 1, axis) * part if part else wide
+    return picture
