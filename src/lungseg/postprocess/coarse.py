@@ -70,15 +70,37 @@ def greys(voxels: NDArray[Any], grid: Grid) -> Floats:
     return out
 
 
-def nearest(decided: Labels, spacing_mm: Spacing, within_mm: float | None = None) -> Labels:
-    """The decision of each block or of the nearest decided (above 0) block; 0 where none is so near."""
-    if not decided.any():
-        return decided.copy()
-    distance, where = ndimage.distance_transform_edt(decided == 0, sampling=spacing_mm, return_indices=True)
-    spread = decided[tuple(where)]
-    if within_mm is not None:
-        spread[distance > within_mm] = 0
-    return np.asarray(spread)
+def nearest(decided: Labels, spacing_mm: Spacing, within_mm: float = 0.0) -> Labels:
+    """The decision of each block (z, y, x) or of the nearest decided one (above 0), in the box around all that are decided.
+
+    Args:
+        within_mm: how far a decision reaches; 0 for any distance, within the box.
+    """
+    spread = np.zeros_like(decided)
+    margins = tuple(int(np.ceil(within_mm / mm)) for mm in spacing_mm)
+    box = box_of(decided, margins)
+    if box is None:
+        return spread
+    own = decided[box]
+    if within_mm:
+        distance, where = ndimage.distance_transform_edt(own == 0, sampling=spacing_mm, return_indices=True)
+        spread[box] = np.where(distance <= within_mm, own[tuple(where)], 0)
+    else:
+        where = ndimage.distance_transform_edt(own == 0, sampling=spacing_mm, return_distances=False, return_indices=True)
+        spread[box] = own[tuple(where)]
+    return spread
+
+
+def box_of(where: NDArray[Any], margins: tuple[int, ...] = (0, 0, 0)) -> tuple[slice, ...] | None:
+    """The box around all that is above 0, with margins in blocks; None where nothing is."""
+    if not where.any():
+        return None
+    box = []
+    for axis, margin in enumerate(margins):
+        others = tuple(other for other in range(where.ndim) if other != axis)
+        first, last = np.flatnonzero(where.any(axis=others))[[0, -1]]
+        box.append(slice(max(0, first - margin), last + 1 + margin))
+    return tuple(box)
 
 
 def enlarged(plane: Labels, grid: Grid) -> Labels:

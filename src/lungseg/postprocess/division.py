@@ -19,7 +19,7 @@ from lungseg.postprocess.coarse import Blocks, Spacing
 EROSIONS_MM = (1.5, 3.0, 4.5, 6.0, 7.5, 9.0, 10.5, 12.0, 15.0, 18.0)
 LEAST_APART = 0.35  # of the width across both: how far the middles of two lungs lie from each other
 LEAST_ABREAST = 0.4  # of the height of the shorter that the other reaches along
-LEAST_OF_OTHER = 0.08  # of the larger part is the smaller at least
+LEAST_OF_OTHER = 0.05  # of the larger part is the smaller at least
 MIDLINE_SLACK_MM = 15.0  # a lung's middle may lie so far beyond the midline
 
 

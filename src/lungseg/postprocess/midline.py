@@ -3,6 +3,7 @@
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from lungseg.postprocess.coarse import Blocks, Floats, Spacing
 
@@ -40,7 +41,7 @@ def midline(hu: Floats, body: Blocks, spacing_mm: Spacing) -> float | None:
     width = float(np.median([np.ptp(extent) for extent in extents]))
     bone = ((hu > BONE_HU) & body).sum(axis=(0, 1)).astype(np.float32)
     across = max(1, round(SPINE_MM / spacing_mm[2]))
-    band = np.convolve(bone, np.ones(across), mode="same")
+    band = ndimage.uniform_filter1d(bone, across, mode="constant") * across
     is_cut = columns[0] == 0 or columns[-1] == hu.shape[2] - 1
     near = np.abs(np.arange(len(bone)) - middle) <= (0.5 if is_cut else MOST_ASIDE) * width
     band[~near] = 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungseg.postprocess.coarse import Blocks, Floats, Grid, Labels
+from lungseg.postprocess.coarse import Blocks, Floats, Grid, Labels, box_of
 from lungseg.postprocess.division import Part, are_beside, divide, parts_of
 
 RIGHT, LEFT = 1, 2  # sides of the patient
@@ -20,6 +20,7 @@ ACROSS = 0.65  # of the width of both lungs: a piece that reaches so far may be 
 GAS_HU, GAS_BELOW_LUNG_HU = -930.0, 50.0  # a piece so dark, and so much darker than the lungs, is gas in the bowels
 LEAST_ROOFED = 0.6  # of a piece's columns that have lung above and none below: it lies under the dome of the diaphragm
 MOST_OUTSIDE = 0.8  # of a piece lies outside the body
+PIECE_SHARE = 0.01  # of the lungs; a smaller piece is not worth counting
 CORNER_BLOCKS = 1.8  # blocks that touch by a corner are no farther apart
 
 
@@ -31,6 +32,11 @@ class Reach:
     near_mm: float = 8.0
     far_mm: float = 45.0
     far_share: float = 0.05  # of all lung, that a piece beyond near_mm must have
+
+    def least_ml(self, grid: Grid) -> float:
+        """The smallest volume; less in a few thin slices, which show a slice of a ball of that volume only."""
+        diameter_mm = (6000 / np.pi * self.smallest_ml) ** (1 / 3)
+        return self.smallest_ml * min(1.0, grid.shape[0] * grid.spacing_mm[0] / max(float(diameter_mm), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Sorted:
     Attributes:
         sides: of each block (z, y, x): 0 none or dropped, 1 right lung, 2 left lung.
         dropped_ml: volume of each piece that was dropped, the largest first.
-        pieces: kept, of the right and of the left lung.
+        pieces: of the right and of the left lung that are kept, those of some size.
         divided: the lungs touched and were divided.
         sure: the sides are known from two lungs or from the body's midline, not from the place in the picture.
     """
@@ -75,7 +81,7 @@ def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Rea
     if not parts:
         return Sorted(np.zeros(mask.shape, np.uint8))
     midline = None if scene is None else scene.midline
-    pair = _pair(parts, grid, midline)
+    pair = _pair(parts, numbered, grid, scene)
     divided = touching and (pair is None or _reaches_across(*pair)) and _divide_largest(numbered, parts[0], grid, midline)
     if divided:
         first, new = parts[0].number, int(numbered.max())
@@ -93,14 +99,21 @@ def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Rea
     if others:
         _place(others, side_of, numbered, grid, scene, reach)
     dropped = tuple(part.blocks * grid.block_ml for part in others if not side_of[part.number])
-    pieces = (int(np.count_nonzero(side_of == RIGHT)), int(np.count_nonzero(side_of == LEFT)))
+    blocks = sum(part.blocks for part in parts if side_of[part.number])
+    large = [int(side_of[part.number]) for part in parts if part.blocks >= PIECE_SHARE * blocks]
+    pieces = (large.count(RIGHT), large.count(LEFT))
     return Sorted(side_of[numbered], dropped, pieces, divided, pair is not None or midline is not None)
 
 
-def _pair(parts: list[Part], grid: Grid, midline: float | None) -> tuple[Part, Part] | None:
+def _pair(parts: list[Part], numbered: NDArray[np.integer], grid: Grid, scene: Scene | None) -> tuple[Part, Part] | None:
     """The largest piece and the largest that lies beside it as the other lung does."""
-    other = next((part for part in parts[1:8] if are_beside(parts[0], part, grid.spacing_mm, midline)), None)
-    return None if other is None else (parts[0], other)
+    midline = None if scene is None else scene.midline
+    for other in parts[1:8]:
+        if are_beside(parts[0], other, grid.spacing_mm, midline):
+            if scene is not None and _is_gas(numbered == other.number, numbered == parts[0].number, scene):
+                continue
+            return parts[0], other
+    return None
 
 
 def _reaches_across(a: Part, b: Part) -> bool:
@@ -128,14 +141,16 @@ def _place(
 ) -> None:
     """Give each other piece that is lung the side of the lung that is nearest, in place."""
     lungs = side_of[numbered]
-    distance, where = ndimage.distance_transform_edt(lungs == 0, sampling=grid.spacing_mm, return_indices=True)
+    box = box_of(numbered) or ()
+    own = lungs[box]
+    distance, where = ndimage.distance_transform_edt(own == 0, sampling=grid.spacing_mm, return_indices=True)
     numbers = [part.number for part in others]
-    gaps = ndimage.minimum(distance, numbered, numbers)
-    spots = ndimage.minimum_position(distance, numbered, numbers)
+    gaps = ndimage.minimum(distance, numbered[box], numbers)
+    spots = ndimage.minimum_position(distance, numbered[box], numbers)
     lung_blocks = int(np.count_nonzero(lungs))
     for part, gap, spot in zip(others, gaps, spots, strict=True):
         if reach is None or _is_lung(part, float(gap), lung_blocks, lungs, numbered, grid, scene, reach):
-            side_of[part.number] = lungs[tuple(axis[spot] for axis in where)]
+            side_of[part.number] = own[tuple(axis[spot] for axis in where)]
 
 
 def _is_lung(
@@ -149,18 +164,19 @@ def _is_lung(
     reach: Reach,
 ) -> bool:
     touches = gap_mm <= CORNER_BLOCKS * max(grid.spacing_mm)
-    if part.blocks * grid.block_ml < reach.smallest_ml:
+    if part.blocks * grid.block_ml < reach.least_ml(grid):
         return touches
     if gap_mm > reach.far_mm or (gap_mm > reach.near_mm and part.blocks < reach.far_share * lung_blocks):
         return False
     own = numbered == part.number
-    if scene is not None:
-        darkness = float(np.median(scene.hu[own]))
-        if darkness < GAS_HU and darkness < float(np.median(scene.hu[lungs > 0])) - GAS_BELOW_LUNG_HU:
-            return False
-        if np.count_nonzero(own & ~scene.body) > MOST_OUTSIDE * part.blocks:
-            return False
+    if scene is not None and (_is_gas(own, lungs > 0, scene) or np.count_nonzero(own & ~scene.body) > MOST_OUTSIDE * part.blocks):
+        return False
     return gap_mm <= reach.near_mm or not _is_roofed(own, part, lungs)
+
+
+def _is_gas(own: Blocks, lungs: Blocks, scene: Scene) -> bool:
+    darkness = float(np.median(scene.hu[own]))
+    return darkness < GAS_HU and darkness < float(np.median(scene.hu[lungs])) - GAS_BELOW_LUNG_HU
 
 
 def _is_roofed(own: Blocks, part: Part, lungs: Labels) -> bool:

@@ -97,14 +97,16 @@ def separate(
         voxels: (Z, H, W) grey values in HU, of any type; without them airways stay in, and a single lung gets its side
             by its place in the picture.
         settings: by default every step.
-        in_place: work in the mask itself (uint8 or bool, writeable), which then holds the labels: no copy is made.
+        in_place: work in the mask itself (uint8), which then holds the labels; no copy is made.
 
     Raises:
         UserError: the shapes differ, or the spacing is not positive.
     """
     settings = settings or Postprocess()
     _check(mask, spacing_mm, voxels)
-    labels = mask.view(np.uint8) if in_place else (mask > 0).view(np.uint8)
+    if in_place and mask.dtype != np.uint8:
+        raise TypeError(f"only a mask of type uint8 can take the labels in place, not {mask.dtype}")
+    labels = mask if in_place else (mask > 0).view(np.uint8)
     grid = Grid.of(labels.shape, spacing_mm)
     filled = shares(labels, grid)
     found = (filled >= 128) if (filled >= 128).any() else filled > 0
@@ -139,7 +141,8 @@ def _decided(found: Blocks, sides: Labels, airways: Blocks, grid: Grid, pieces: 
     decided = np.where(found, DROPPED, 0).astype(np.uint8)
     decided[sides > 0] = sides[sides > 0]
     decided[airways] = AIRWAY
-    spread = nearest(decided, grid.spacing_mm, WITHIN_BLOCKS * max(grid.spacing_mm) if pieces else None)
+    anywhere = float(np.dot(grid.shape, grid.spacing_mm))
+    spread = nearest(decided, grid.spacing_mm, WITHIN_BLOCKS * max(grid.spacing_mm) if pieces else anywhere)
     spread[spread > LEFT] = 0
     return spread
 
