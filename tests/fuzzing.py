@@ -27,6 +27,7 @@ from builders import write_slice
 from damage import of_kind, pick
 from kinds import DISC, EXACT, GREY8, dicom, nifti, opencv, palette, pillow, tiff
 from lungseg import checkpoint, cli
+from lungseg.commands.predict import TABLES
 from lungseg.commands.single import Single
 from lungseg.data.sources import ManifestSource
 from lungseg.errors import UserError
@@ -220,16 +221,15 @@ def _command(*words: str) -> int:
 def _predict(ckpt: Path, path: Path, out: Path, *words: str) -> str:
     """A prediction, which leaves a mask of its image's own size or none."""
     code = _command("predict", f"ckpt={ckpt}", f"input={path}", f"output={out}", "device=cpu", *words)
-    masks = (
-        [file for file in out.glob("*") if file.name not in ("summary.csv", "metrics.json") and file.is_file()]
-        if out.exists()
-        else []
-    )
+    masks = [file for file in out.glob("*") if file.name not in TABLES and file.is_file()] if out.exists() else []
     if any(out.rglob(".partial-*")) or (code and masks) or (not code and len(masks) != 1):
         raise Wrong(f"exit code {code} and {[file.name for file in masks]}")
     for file in masks:
         found, stack = read_stack(file), read_stack(path)
-        if found.shape != stack.shape or not np.isin(found, (0, 1) if file.name.endswith(".nii.gz") else (0, 255)).all():
+        if (
+            found.shape != stack.shape
+            or not np.isin(found, (0, 1, 2) if file.name.endswith((".nii.gz", ".nrrd", ".mha")) else (0, 255)).all()
+        ):
             raise Wrong(f"a mask of {found.shape} with {np.unique(found)[:5]} for an image of {stack.shape}")
     return "refused" if code else "done"
 

@@ -8,7 +8,8 @@ lungseg: lung CT segmentation with a residual U-Net
 
   lungseg train    trains on generated chests, or on your own slices: lungseg train --help
   lungseg check    finds the faults of a data set before a training: lungseg check --help
-  lungseg predict  writes lung masks for a file or a folder:          lungseg predict --help
+  lungseg inspect  says what lies in a folder of scans:               lungseg inspect --help
+  lungseg predict  writes lung masks for scans and pictures:          lungseg predict --help
   lungseg --version"""
 
 
@@ -23,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lungseg.commands import check
 
         return check.main(rest)
+    if command == "inspect":
+        from lungseg.commands import inspect
+
+        return inspect.main(rest)
     if command == "predict":
         from lungseg.commands import predict
 

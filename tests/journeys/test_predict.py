@@ -21,7 +21,7 @@ from builders import chest, write_slice
 from lungseg import Segmenter, checkpoint
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_stack
-from lungseg.inference.cohort import Extras, Result, items, segment
+from lungseg.inference.cohort import Extras, Result, Source, items, segment
 from lungseg.preprocess import Preprocess
 
 
@@ -69,7 +69,7 @@ def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("1 file, cpu\n")
     assert f"1 mask and summary.csv are in {tmp_path / 'out'}.\n" in done.out
-    assert files(tmp_path / "out") == {"wide.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"wide.png", "summary.csv", "run.json"}
     mask = read_png(tmp_path / "out" / "wide.png")
     assert (mask.shape, mask.dtype) == ((50, 70), np.uint8)
     assert set(np.unique(mask)) <= {0, 255}
@@ -78,7 +78,7 @@ def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path
 def test_a_folder_is_mirrored(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
     done = predict(checkpoint_file, images, tmp_path / "out")
     assert done.code == 0
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
     rows = table(tmp_path / "out" / "summary.csv")
     assert list(rows[0]) == ["file", "lung_fraction", "seconds", "warnings"]
     assert [row["file"] for row in rows] == ["a.png", "b.tif", "sub/c.png"]
@@ -123,7 +123,7 @@ def test_equal_stems_do_not_overwrite_each_other(checkpoint_file: Path, tmp_path
     for seed, name in enumerate(("a.png", "a.tif", "A.bmp", "b.png")):
         write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
     assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
-    assert files(tmp_path / "out") == {"a.png.png", "a.tif.png", "A.bmp.png", "b.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"a.png.png", "a.tif.png", "A.bmp.png", "b.png", "summary.csv", "run.json"}
     segmenter = Segmenter.load(checkpoint_file)
     for name in ("a.png", "a.tif", "A.bmp"):
         mask = read_png(tmp_path / "out" / f"{name}.png")
@@ -142,14 +142,14 @@ def test_no_two_files_share_a_result(checkpoint_file: Path, images: Path, tmp_pa
     assert done.code == 0, done.out
     count = len(table(out / "summary.csv"))
     assert count == 13
-    written = files(out) - {"summary.csv"}
+    written = files(out) - {"summary.csv", "run.json", "measurements.csv", "measurements.json"}
     assert len({name.casefold() for name in written}) == len(written) == 3 * count
     assert {"a.png.png", "A.tif.png", "a.png.bmp.png", "a.nii.gz", "p.v1.nii.nii.gz", "p.v1.nii.gz.nii.gz"} <= written
     assert {"overlays/a.nii.gz.overlay.png", "overlays/a.png.png.overlay.png"} <= written
     segmenter = Segmenter.load(checkpoint_file)
-    for item in items([(name, folder / name) for name in sorted(files(folder))], out):
+    for item in items([Source(name, folder / name) for name in sorted(files(folder))], out):
         found = segmenter(item.image)
-        np.testing.assert_array_equal(found.squeeze(), read_stack(item.mask).squeeze() > 0, err_msg=item.name)
+        np.testing.assert_array_equal(found.squeeze() > 0, read_stack(item.mask).squeeze() > 0, err_msg=item.name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems do not hold both names")
@@ -157,7 +157,7 @@ def test_names_that_differ_in_case_only_stay_apart(checkpoint_file: Path, tmp_pa
     for seed, name in enumerate(("a.png", "A.png", "A.PNG")):
         write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
     assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
-    assert len({name.casefold() for name in files(tmp_path / "out")}) == 4
+    assert len({name.casefold() for name in files(tmp_path / "out")}) == 5
 
 
 def test_an_array_of_slices_gives_an_array_of_masks(checkpoint_file: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_array_of_slices_gives_an_array_of_masks(checkpoint_file: Path, tmp_p
     done = predict(checkpoint_file, folder, out, "probabilities=true", "threshold=0.45")
     assert done.code == 0, done.out
     probabilities = {"probabilities/stack.npy.probability.npy", "probabilities/one.png.probability.png"}
-    assert files(out) == {"stack.npy", "one.png", "summary.csv"} | probabilities
+    assert files(out) == {"stack.npy", "one.png", "summary.csv", "run.json"} | probabilities
     mask = np.load(out / "stack.npy")
     assert (mask.dtype, set(np.unique(mask))) == (np.uint8, {0, 255})
     np.testing.assert_array_equal(mask > 0, Segmenter.load(checkpoint_file, threshold=0.45)(stack))
@@ -271,7 +271,7 @@ def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path
     (images / "empty.tif").touch()
     done = predict(checkpoint_file, images, tmp_path / "out")
     assert done.code == 1
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
     said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "damaged" in said["a2.png"]
     assert "is empty" in said["empty.tif"]
@@ -294,7 +294,7 @@ def test_a_constant_image_is_said_to_be_one(checkpoint_file: Path, images: Path,
 def test_grey_values_that_are_no_hu_are_a_fault_of_their_file(window_file: Path, images: Path, tmp_path: Path) -> None:
     done = predict(window_file, images, tmp_path / "out")
     assert done.code == 1, done.err
-    assert files(tmp_path / "out") == {"b.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"b.png", "summary.csv", "run.json"}
     said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
     for name in ("a.png", "sub/c.png"):
         assert "not HU" in said[name]
@@ -318,12 +318,12 @@ def test_a_file_too_large_for_the_memory_is_a_fault_of_its_file(checkpoint_file:
     assert done.code == 1, done.out + done.err
     said = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "huge.npy does not fit into the memory" in said["huge.npy"]
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
 
 
 def test_the_summary_has_what_was_done_before_an_interruption(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    work = items([(name, images / name) for name in ("a.png", "b.tif", "sub/c.png")], out)
+    work = items([Source(name, images / name) for name in ("a.png", "b.tif", "sub/c.png")], out)
 
     def done(result: Result) -> None:
         if result.item.name == "b.tif":
@@ -379,7 +379,7 @@ def test_a_device_too_small_is_said_in_one_sentence(words: str | None, images: P
     with pytest.raises(UserError, match="the memory of cpu does not hold one slice"):
         segmenter(images / "a.png")
     with pytest.raises(UserError, match="does not hold one slice"):  # true of every file, so it ends the run
-        segment(segmenter, items([("a.png", images / "a.png")], tmp_path / "out"), tmp_path / "out", Extras(), print)
+        segment(segmenter, items([Source("a.png", images / "a.png")], tmp_path / "out"), tmp_path / "out", Extras(), print)
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="does not hold the network"):
         Segmenter(FullAtOnce(words), Preprocess(size=64))
@@ -419,7 +419,7 @@ def test_a_higher_threshold_never_adds_lung(checkpoint_file: Path, images: Path,
 
 def test_half_is_not_above_half(checkpoint_file: Path) -> None:
     logits = np.array([-1e-30, 0, 1e-30], np.float32)
-    assert Segmenter.load(checkpoint_file).mask(logits).tolist() == [False, False, True]  # as training scores
+    assert (logits > Segmenter.load(checkpoint_file).limit).tolist() == [False, False, True]  # as training scores
 
 
 def test_truth_adds_scores(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
@@ -498,7 +498,8 @@ def test_a_nifti_volume_keeps_its_geometry(checkpoint_file: Path, tmp_path: Path
     done = predict(checkpoint_file, path.parent, tmp_path / "out", "probabilities=true", "overlays=true")
     assert done.code == 0, done.out
     assert files(tmp_path / "out") == {
-        "scan.nii.gz", "probabilities/scan.nii.gz.probability.nii.gz", "overlays/scan.nii.gz.overlay.png", "summary.csv",
+        "scan.nii.gz", "run.json", "measurements.csv", "measurements.json", "summary.csv",
+        "probabilities/scan.nii.gz.probability.nii.gz", "overlays/scan.nii.gz.overlay.png",
     }  # fmt: skip
     written = sitk.ReadImage(str(tmp_path / "out" / "scan.nii.gz"))
     stored = sitk.ReadImage(str(path))
@@ -507,8 +508,7 @@ def test_a_nifti_volume_keeps_its_geometry(checkpoint_file: Path, tmp_path: Path
         np.testing.assert_allclose(getattr(written, get)(), getattr(stored, get)(), atol=1e-6)
     found = Segmenter.load(checkpoint_file)(path)
     assert found.shape == (4, 50, 60)
-    assert np.unique(sitk.GetArrayFromImage(written)).tolist() in ([0], [0, 1])
-    np.testing.assert_array_equal(read_stack(tmp_path / "out" / "scan.nii.gz"), found)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), found)  # in the order of the file
     again = predict(checkpoint_file, path, tmp_path / "again", f"truth={tmp_path / 'out' / 'scan.nii.gz'}")
     assert again.code == 0
     if found.any():
@@ -642,7 +642,7 @@ def test_a_result_that_cannot_be_right_is_warned_of(checkpoint_file: Path, tmp_p
 def test_in_python_too_an_odd_mask_is_said(checkpoint_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     segmenter = Segmenter.load(checkpoint_file, threshold=0.999)
     assert not segmenter(chest(64)[0]).any()
-    assert caplog.messages == ["the array: no lung found"]
+    assert caplog.messages == ["the image: no lung found"]
 
 
 def test_a_folder_of_somebody_elses_masks_is_not_written_over(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:

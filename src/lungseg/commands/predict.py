@@ -6,7 +6,7 @@ import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,23 +16,37 @@ from lungseg.commands.words import parse
 from lungseg.errors import UserError
 
 if TYPE_CHECKING:
-    from lungseg.inference.cohort import Item, Result
+    from lungseg.imaging.series import Series
+    from lungseg.inference.cohort import Item, Result, Source
+    from lungseg.inference.volumes import Settings
 
 HELP = """\
-{program}: writes a lung mask for every image of a file or a folder.
+{program}: writes lung masks for a scan, for a picture, or for every one below a folder.
 
   {program} ckpt=RUN/checkpoints/best.ckpt input=FILE_OR_FOLDER output=DIR
 
   ckpt=FILE            a best.ckpt of lungseg train
-  input=PATH           PNG, JPEG, BMP, TIFF, NPY, single DICOM slices or NIfTI volumes; a folder is searched with its sub-folders
-  output=DIR           one mask for each image, of its size and stem, and summary.csv; the mask is a PNG of 0 and 255, for a
-                       volume a NIfTI file of 0 and 1 on its grid, for an NPY stack of slices an NPY stack of 0 and 255
+  input=PATH           a volume (NIfTI, NRRD, MHA), a DICOM folder, a single DICOM file, or a PNG, JPEG, BMP, TIFF or NPY;
+                       a folder is searched with its sub-folders, its DICOM files are put together to series
+  output=DIR           a mask for each, of its size and stem, and summary.csv. The mask of a volume lies on its grid, 1 right
+                       lung, 2 left lung, in its own format (NIfTI for DICOM), with a picture in overlays/ and its volumes and
+                       densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like
+  format=nrrd          of the masks of volumes: nifti | nrrd | mha
+  labels=binary        1 for both lungs; the default sides is 1 for the right and 2 for the left
+  series=2             of several DICOM series the second that lungseg inspect lists, or a kernel's name, or all; the best
+                       axial CT of each study is taken otherwise
+  input.allow_gaps=true          interpolates missing slices and uneven steps of a DICOM series, which are refused otherwise
+  input.window=-600,1500         level and width in HU of the window that the grey values went through
+  input.slope=1 input.intercept=-1024   make HU of the grey values
+  tta=true             the mean over each slice and its three mirror images; four times as slow
+  postprocess=false    the network's mask as it is, with one label
+  postprocess.airways=false      leaves trachea and main bronchi in; so with touching, pieces and holes
   truth=PATH           true masks with the same stems: adds IoU and Dice for each image and on average
-  overlays=true        also a picture of each image with the mask's outline
-  probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or NIfTI
+  overlays=true        a picture of each image with the mask's outline; by default of volumes only, false for none
+  probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or a volume
   threshold=0.5        a pixel is lung where its probability is above this
   device=auto          auto | cpu | cuda | cuda:N | mps
-  batch_size=16        images at a time on a GPU, halved when its memory runs out
+  batch_size=16        slices at a time on a GPU, halved when its memory runs out
   threads=0            of the CPU; 0 leaves the choice to PyTorch
   mask_values=1,2      values in the true masks that are lung, where they hold more than two
   ignore_values=9      values in the true masks where nobody knows
@@ -44,6 +58,10 @@ Values are taken as they are typed, whatever they hold; ~ is your home. Exit cod
 
 {definitions}"""
 
+ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
+TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "run.json")
+SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -53,7 +71,20 @@ class Options:
     input: Path
     output: Path
     truth: Path | None = None
-    overlays: bool = False
+    format: str | None = None
+    labels: str = "sides"
+    series: str | None = None
+    input_allow_gaps: bool = False
+    input_window: tuple[float, ...] | None = None
+    input_slope: float | None = None
+    input_intercept: float | None = None
+    tta: bool = False
+    postprocess: bool = True
+    postprocess_airways: bool = True
+    postprocess_touching: bool = True
+    postprocess_pieces: bool = True
+    postprocess_holes: bool = True
+    overlays: bool | None = None
     probabilities: bool = False
     threshold: float = 0.5
     device: str = "auto"
@@ -83,30 +114,44 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _predict(options: Options, debug: bool) -> int:
+    _check_words(options)
     _check_folders(options)
-    images = _images(options)
-    truths = {} if options.truth is None else _truths(options, images)
-
     # Only now the heavy part: everything above answers at once.
-    import torch
     from rich.console import Console
 
-    from lungseg.inference.cohort import Extras, items, scores, segment
-    from lungseg.inference.segmenter import Segmenter
     from lungseg.log import log, messages
-
-    if options.threads < 0:
-        raise UserError(f"threads={options.threads} must be 0 (PyTorch's choice) or more.")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    work = [replace(item, truth=truths.get(item.image)) for item in items(images, options.output)]
-    _check_nothing_replaced(work, options.output)
-    segmenter = Segmenter.load(options.ckpt, options.device, options.batch_size, options.threshold)
-    extras = Extras(options.overlays, options.probabilities, options.mask_values, options.ignore_values)
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
-        log.info(f"{count_of(len(work))}, {segmenter.device}")
+        sources, left_out = _sources(options)
+        truths = {} if options.truth is None else _truths(options, sources)
+
+        import torch
+
+        from lungseg.inference.cohort import Extras, items, scores, segment
+        from lungseg.inference.record import keep_record
+        from lungseg.inference.segmenter import Segmenter
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        made = items(sources, options.output, ENDINGS.get(options.format or ""))
+        work = [replace(item, truth=truths.get(item.source)) for item in made]
+        _check_nothing_replaced(work, options.output)
+        segmenter = Segmenter.load(
+            options.ckpt, options.device, options.batch_size, options.threshold, options.tta, _settings(options)
+        )
+        extras = Extras(
+            options.overlays,
+            options.probabilities,
+            options.labels == "sides",
+            options.input_allow_gaps,
+            options.mask_values,
+            options.ignore_values,
+        )
+        log.info(f"{count_of(len(work))}, {segmenter.device}{left_out}")
+        for source in sources:
+            for remark in source.remarks:
+                log.info(f"{source.name}: {remark}")
         with progress(console, "segmenting", len(work), options.quiet) as advance:
 
             def done(result: "Result") -> None:
@@ -114,21 +159,55 @@ def _predict(options: Options, debug: bool) -> int:
                     if debug and result.cause is not None:
                         console.print("".join(traceback.format_exception(result.cause)), markup=False, highlight=False)
                     log.error(f"{result.item.name}: {result.error}")
+                for remark in result.remarks[len(result.item.source.remarks) :]:
+                    log.info(f"{result.item.name}: {remark}")
                 for warning in result.warnings:
                     log.warning(f"{result.item.name}: {warning}")
                 advance()
 
-            results = segment(segmenter, work, options.output, extras, done)
+            results = segment(segmenter, work, options.output, extras, done, advance)
+        keep_record(options.output, options.ckpt, asdict(options), segmenter, results)
         failed = sum(result.error is not None for result in results)
         if options.truth is not None:
             _say_scores(scores(results), options.output)
         masks = len(results) - failed
         warned = sum(bool(result.warnings) for result in results)
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
+        if any(result.lungs for result in results):
+            told += "; look at overlays/, volumes and densities are in measurements.csv"
         if warned and not options.quiet:
             log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
     return PARTLY if failed else 0
+
+
+def _check_words(options: Options) -> None:
+    if options.threads < 0:
+        raise UserError(f"threads={options.threads} must be 0 (PyTorch's choice) or more.")
+    if options.format is not None and options.format not in ENDINGS:
+        raise UserError(f"format={options.format} must be one of {', '.join(ENDINGS)}.")
+    if options.labels not in ("sides", "binary"):
+        raise UserError(f"labels={options.labels} must be sides or binary.")
+    if options.input_window is not None and len(options.input_window) != 2:
+        raise UserError("input.window must be two numbers in HU, level and width, such as input.window=-600,1500.")
+
+
+def _settings(options: Options) -> "Settings":
+    from lungseg.imaging.units import Units
+    from lungseg.inference.volumes import Settings
+    from lungseg.postprocess.steps import Postprocess
+
+    window = options.input_window
+    steps = Postprocess(
+        airways=options.postprocess_airways,
+        touching=options.postprocess_touching,
+        pieces=options.postprocess_pieces,
+        holes=options.postprocess_holes,
+    )
+    return Settings(
+        Units(None if window is None else (window[0], window[1]), options.input_slope, options.input_intercept),
+        steps if options.postprocess else None,
+    )
 
 
 def _check_folders(options: Options) -> None:
@@ -145,46 +224,69 @@ def _check_folders(options: Options) -> None:
         raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
 
 
-def _images(options: Options) -> list[tuple[str, Path]]:
-    """Names below the input, and paths."""
-    source = options.input
-    if source.is_dir():
-        paths = _found(source, options.output, options.truth)
-        if not paths:
-            raise UserError(f"input={source} holds no image that can be read: check the folder and its file types.")
-        return [(path.relative_to(source).as_posix(), path) for path in paths]
-    if source.is_file():
-        return [(source.name, source)]
-    raise UserError(f"input={source} is neither a file nor a folder.")
+def _sources(options: Options) -> "tuple[list[Source], str]":
+    """What is to be segmented, and what is said of the files that are not."""
+    from lungseg.imaging.readers import find, nothing_but, said_of_skipped
+
+    path = options.input
+    if not path.exists():
+        raise UserError(f"input={path} is neither a file nor a folder.")
+    others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
+    found = find(path, [other for other in others if other.resolve() != path.resolve()])
+    if path.is_file() and not found.series:
+        return [_source(path.name, path)], ""
+    sources = [_source(file.relative_to(path).as_posix(), file) for file in found.files]
+    sources += _series(options, found.series)
+    if not sources:
+        raise UserError(f"input={path} holds {nothing_but(found)}: check the folder and its file types.")
+    return sources, f"; left out: {said_of_skipped(found.skipped)}" if found.skipped else ""
 
 
-def _truths(options: Options, images: Sequence[tuple[str, Path]]) -> dict[Path, Path]:
-    """The true mask of each image."""
-    from lungseg.imaging.pairs import pair_files
+def _source(name: str, path: Path) -> "Source":
+    from lungseg.inference.cohort import Source
 
-    source, truth = options.input, options.truth
+    return Source(name, path)
+
+
+def _series(options: Options, found: "Sequence[Series]") -> "list[Source]":
+    """The DICOM series to segment, named by their folders."""
+    from lungseg.imaging.readers import choose
+    from lungseg.imaging.series import folder_of
+    from lungseg.inference.cohort import Source
+
+    chosen = choose(found, options.series, options.input_allow_gaps) if found else []
+    folders = [folder_of(one.series) for one in chosen]
+    sources = []
+    for one, folder in zip(chosen, folders, strict=True):
+        name = options.input.name if folder == options.input else folder.relative_to(options.input).as_posix()
+        if folders.count(folder) > 1:
+            name += f"_series{list(found).index(one.series) + 1}"
+        sources.append(Source(name or "scan", folder, one.series, one.remarks, one.refusal))
+    return sources
+
+
+def _truths(options: Options, sources: "Sequence[Source]") -> "dict[Source, Path]":
+    """The true mask of each source."""
+    from lungseg.imaging.pairs import find_images, pair_files
+
+    path, truth = options.input, options.truth
     assert truth is not None
-    if source.is_file():
+    if len(sources) == 1 and (path.is_file() or truth.is_file()):
         if not truth.is_file():
-            raise UserError(f"truth={truth} must be a file, as input={source} is one.")
-        return {source: truth}
-    pairs = pair_files(source, truth, [path for _, path in images], _found(truth, options.output, source))
-    return {pair.image: pair.mask for pair in pairs}
-
-
-def _found(folder: Path, *others: Path | None) -> list[Path]:
-    """The images below a folder, but for those below another role's folder inside it: an earlier output, say, is no input."""
-    from lungseg.imaging.pairs import find_images
-
-    here = folder.resolve()
-    inside = [other.resolve() for other in others if other is not None and other.resolve().is_relative_to(here)]
-    return [path for path in find_images(folder) if not any(path.resolve().is_relative_to(other) for other in inside)]
+            raise UserError(f"truth={truth} must be a file, as input={path} is one.")
+        return {sources[0]: truth}
+    below = [other.resolve() for other in (options.output, path) if other.resolve().is_relative_to(truth.resolve())]
+    masks = [file for file in find_images(truth) if not any(file.resolve().is_relative_to(other) for other in below)]
+    by_path = {path / source.name: source for source in sources}
+    pairs = pair_files(path, truth, list(by_path), masks)
+    return {by_path[pair.image]: pair.mask for pair in pairs}
 
 
 def _check_nothing_replaced(work: "Sequence[Item]", output: Path) -> None:
     # By what the file system calls the same file: names may differ by links, or by case where case does not count.
     given = {_identity(path) for item in work for path in (item.image, item.truth) if path is not None} - {None}
-    targets = [*(path for item in work for path in item.targets), output / "summary.csv", output / "metrics.json"]
+    given |= {_identity(frame.path) for item in work if item.source.series for frame in item.source.series.frames}
+    targets = [*(path for item in work for path in item.targets), *(output / name for name in TABLES)]
     for target in targets:
         if _identity(target) in given:
             raise UserError(f"{target} is an image or a true mask: masks must not replace it; give another output.")
@@ -206,11 +308,6 @@ def _say_scores(summary: Mapping[str, float], output: Path) -> None:
     from lungseg.files import write_text
     from lungseg.log import log
 
-    log.info(
-        "  ".join(
-            f"{key} {value:.4f}" if key in ("iou", "dice", "iou_pooled", "iou_worst") else f"{key} {value:.0f}"
-            for key, value in summary.items()
-        )
-    )
+    log.info("  ".join(f"{key} {value:.4f}" if key in SCORES else f"{key} {value:.0f}" for key, value in summary.items()))
     finite = {key: None if math.isnan(value) else value for key, value in summary.items()}
     write_text(output / "metrics.json", json.dumps(finite, indent=1))

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files."""
+def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
+    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files.
+
+    Called with a number, it says which share of the present file is done.
+    """
     from rich.progress import Progress
 
     from lungseg.log import log
@@ -22,11 +25,20 @@ def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterato
     if console.is_terminal and not quiet:
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task(doing, total=total)
-            yield lambda: bar.advance(task)
+            files = 0
+
+            def move(share: float | None = None) -> None:
+                nonlocal files
+                files += share is None
+                bar.update(task, completed=files + (share or 0.0))
+
+            yield move
         return
     began, numbers = time.monotonic(), count(1)
 
-    def advance() -> None:
+    def advance(share: float | None = None) -> None:
+        if share is not None:
+            return
         number = next(numbers)
         if number % math.ceil(total / 10) == 0 and number < total:
             left = timedelta(seconds=round((time.monotonic() - began) / number * (total - number)))
@@ -35,6 +47,6 @@ def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterato
     yield advance
 
 
-def count_of(number: int) -> str:
-    """Files, with their number."""
-    return f"{number} file{'' if number == 1 else 's'}"
+def count_of(number: int, thing: str = "file") -> str:
+    """Files, or other things, with their number."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

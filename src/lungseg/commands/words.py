@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+GROUPS = ("data", "input", "postprocess")
 FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 
 
@@ -21,7 +22,8 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
     """Options from words, each split at its first equals sign.
 
     Args:
-        options: a dataclass; a field ``data_root`` is typed as ``data.root``, every other as its name.
+        options: a dataclass; a field ``data_root`` is typed as ``data.root``, and so with the other ``GROUPS``; every other as
+            its name.
         command: for the sentence about an unknown word.
         usage: what must be given, for the sentence about a missing word.
 
@@ -51,7 +53,8 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
 
 
 def _typed(name: str) -> str:
-    return f"data.{name.removeprefix('data_')}" if name.startswith("data_") else name
+    group, _, rest = name.partition("_")
+    return f"{group}.{rest}" if group in GROUPS and rest else name
 
 
 def _value(key: str, text: str, kind: Any) -> Any:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lungseg.errors import UserError
 from lungseg.imaging.body import BEYOND
 from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, TRUTH_COLOUR, Rgb, ascii_only, contour, to_grey
-from lungseg.labels import LEFT, RIGHT
+from lungseg.labels import LEFT, LUNG, RIGHT
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 RIGHT_COLOUR, LEFT_COLOUR = MASK_COLOUR, (230, 159, 0)  # Okabe & Ito again
@@ -174,9 +174,9 @@ def _picture(cut: _Cut, grey: NDArray[np.uint8], lungs: Sequence[tuple[tuple[int
     """A plane with its outlines and letters, so many pixels a mm: (h, w, 3); no smaller than its letters need."""
     height, width = (max(1, round(mm * scale)) for mm in cut.size_mm)
     picture = np.repeat(_resized(grey, (height, width))[..., None], 3, axis=2)
-    for labelled, colour in lungs:
-        lung = _resized(np.isin(cut.labels, labelled).astype(np.float32), (height, width)) > 0.5
-        contour(picture, lung, colour, 2)
+    outlines = [] if cut.truth is None else [(cut.truth == LUNG, TRUTH_COLOUR)]
+    for lung, colour in [*outlines, *((np.isin(cut.labels, labelled), colour) for labelled, colour in lungs)]:
+        contour(picture, _resized(lung.astype(np.float32), (height, width)) > 0.5, colour, 2)
     spare = [max(0, 5 * TEXT - side) for side in (height, width)]
     picture = np.pad(picture, [*((size // 2, size - size // 2) for size in spare), (0, 0)])
     return _lettered(picture, cut.letters)

@@ -84,6 +84,15 @@ class Series:
         return (float(np.median(steps)) if len(steps) else self.first.thickness_mm or 0.0), rows, columns
 
     @property
+    def direction(self) -> tuple[float, ...]:
+        """Nine cosines in SimpleITK's order, orthonormal."""
+        row, column = np.array(self.first.orientation).reshape(2, 3)
+        row = row / np.linalg.norm(row)
+        column = column - (column @ row) * row
+        column /= np.linalg.norm(column)
+        return tuple(np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist())
+
+    @property
     def is_axial(self) -> bool:
         return bool(abs(self.first.normal[2]) > FACE_ON)
 
@@ -167,7 +176,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
         pixels.shape,
         (float(even) or 1.0, *(first.pixel_mm or (1.0, 1.0))),
         first.position_mm or (0.0, 0.0, 0.0),
-        _direction(first),
+        series.direction,
     )
     if np.abs(drift).max() * (heights[-1] - heights[0]) > TILTED_MM:
         angle = np.degrees(np.arctan(np.linalg.norm(drift)))
@@ -202,15 +211,6 @@ def _is_derived(series: Series) -> bool:
 
 def _positions(frames: Sequence[Frame]) -> NDArray[np.float64]:
     return np.array([frame.position_mm for frame in frames], dtype=np.float64).reshape(-1, 3)
-
-
-def _direction(frame: Frame) -> tuple[float, ...]:
-    """Nine cosines in SimpleITK's order; made orthonormal, for headers round."""
-    row, column = np.array(frame.orientation).reshape(2, 3)
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column /= np.linalg.norm(column)
-    return tuple(np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist())
 
 
 def _arranged(group: list[Frame]) -> Iterator[Series]:
@@ -299,7 +299,7 @@ def _stacked(series: Series, count: int) -> NDArray[Any]:
     first = series.first
     voxels = np.empty((count, first.rows, first.columns), dtype=np.int16)
     if count == series.slices and not series.is_gap:
-        for z, picture in _pictures(series.frames):
+        for z, picture in pictures_of(series.frames):
             voxels = _with_room_for(picture, voxels)
             voxels[z] = picture
         return voxels
@@ -316,8 +316,12 @@ def _stacked(series: Series, count: int) -> NDArray[Any]:
     return voxels
 
 
-def _pictures(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Places and pictures, file by file."""
+def pictures_of(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Places in ``frames`` and pictures (Rows, Columns), file by file.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     wanted: dict[Path, dict[int, int]] = defaultdict(dict)
     for z, frame in enumerate(frames):
         wanted[frame.path][frame.index or 0] = z
@@ -329,7 +333,7 @@ def _pictures(frames: Sequence[Frame]) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def _picture(frame: Frame) -> NDArray[Any]:
-    return next(picture for _, picture in _pictures([frame]))
+    return next(picture for _, picture in pictures_of([frame]))
 
 
 def _with_room_for(picture: NDArray[Any], voxels: NDArray[Any]) -> NDArray[Any]:
@@ -349,9 +353,11 @@ def _upright(voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tu
     shifts = np.round(shifts, 6)
     least = np.floor(shifts.min(axis=0))
     more = np.ceil(shifts.max(axis=0) - least).astype(int)
-    upright = np.full((count, rows + more[0], columns + more[1]), voxels.min(), dtype=voxels.dtype)
+    air = float(voxels.min())
+    upright = np.full((count, rows + more[0], columns + more[1]), air, dtype=voxels.dtype)
     for z, picture in enumerate(voxels):
-        moved = _moved(picture.astype(np.float32), *(shifts[z] - least), float(voxels.min()))
+        down, across = shifts[z] - least
+        moved = _moved(picture.astype(np.float32), float(down), float(across), air)
         upright[z, : moved.shape[0], : moved.shape[1]] = np.rint(moved) if voxels.dtype == np.int16 else moved
     wide = replace(grid, shape=(count, rows + int(more[0]), columns + int(more[1])))
     return upright, replace(wide, origin_mm=tuple(wide.point((0, *least)).tolist()))

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from lungseg.errors import UserError
 from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.imaging.quiet import quiet
 from lungseg.imaging.volume import Grid, Volume
 from lungseg.imaging.whole import check_whole
 
@@ -66,7 +67,8 @@ def _header(path: Path, suffix: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(FORMATS[suffix])
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with quiet():
+        reader.ReadImageInformation()
     size = reader.GetSize()
     check_size(path, math.prod(size), MAX_VOXELS)
     if reader.GetNumberOfComponents() != 1 or len(size) not in (2, 3):

@@ -1,11 +1,13 @@
 """A trained network as a function: grey values in, lung masks out."""
+# mypy: allow-untyped-calls
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -13,9 +15,9 @@ from torch import nn
 from lungseg import checkpoint
 from lungseg.errors import UserError
 from lungseg.files import from_home
-from lungseg.imaging.plausibility import warnings
-from lungseg.imaging.readers import file_doubts
-from lungseg.imaging.slices import read_stack
+from lungseg.imaging.readers import Scan, read
+from lungseg.imaging.volume import Grid, Volume
+from lungseg.inference.volumes import Segmentation, Settings, segment_volume
 from lungseg.log import log
 from lungseg.preprocess import Preprocess
 
@@ -38,6 +40,8 @@ class Segmenter:
         batch_size: slices at a time on a GPU, halved when its memory runs out. On a CPU each slice goes alone: that is no slower,
             and a slice's mask does not depend on its company.
         threshold: a pixel is lung where its probability is above this.
+        flips: test-time augmentation: the mean over the slice and its three mirror images, at four times the cost.
+        settings: how a volume is segmented.
 
     Raises:
         DeviceFull: the network does not fit into the device's memory.
@@ -50,6 +54,8 @@ class Segmenter:
         device: torch.device | str = "cpu",
         batch_size: int = 16,
         threshold: float = 0.5,
+        flips: bool = False,
+        settings: Settings | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1.")
@@ -63,10 +69,19 @@ class Segmenter:
                 raise self._full("the network") from error
             raise
         self.preprocess, self.batch_size, self.threshold = preprocess, batch_size, threshold
+        self.flips, self.settings = flips, settings or Settings()
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", batch_size: int = 16, threshold: float = 0.5) -> "Segmenter":
-        """A segmenter from ``best.ckpt``.
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        batch_size: int = 16,
+        threshold: float = 0.5,
+        flips: bool = False,
+        settings: Settings | None = None,
+    ) -> "Segmenter":
+        """A segmenter from ``best.ckpt``; the other arguments are those of the class.
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -75,77 +90,105 @@ class Segmenter:
             UserError: the file is no checkpoint, or the device is not there.
         """
         stored = checkpoint.load(path)
-        return cls(stored.build(), stored.preprocess, choose_device(device), batch_size, threshold)
+        return cls(stored.build(), stored.preprocess, choose_device(device), batch_size, threshold, flips, settings)
 
-    def __call__(self, image: str | Path | NDArray[Any]) -> NDArray[np.bool_]:
-        """The lung mask of a slice (H, W), or of a stack (Z, H, W) of axial slices, in the shape of the image.
+    def __call__(
+        self, image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float, float, float] | None = None
+    ) -> NDArray[Any] | sitk.Image:
+        """The lungs in a slice or in a volume, on the very grid of the image.
 
-        The mask of a NIfTI file lies in the order of ``read_stack``, LPS, whatever the file's own axes are: slices run from the
-        feet to the head, rows from front to back, columns from the patient's right to left. On the file's own grid
-        ``lungseg predict`` writes it.
+        A slice (H, W), or a stack of slices (Z, H, W) whose spacing nobody knows, gives a mask of its shape, True where there is
+        lung. A volume gives labels of its shape, 1 for the patient's right lung and 2 for the left: of a file in the file's own
+        order, as SimpleITK's ``GetArrayFromImage`` has it; of a SimpleITK image a SimpleITK image.
 
         Args:
-            image: grey values in any unit, HU best, rows from front to back; or the path of a picture, DICOM slice or NIfTI volume.
+            image: the path of a picture, of a volume (NIfTI, NRRD, MetaImage), of a DICOM file or of a folder with a DICOM series;
+                a SimpleITK image; or an array of grey values, HU best, whose slices run from the feet to the head, rows from
+                front to back and columns from the patient's right to the left.
+            spacing_mm: of an array, z, y, x: it makes a stack a volume.
 
-        An empty mask, or one that does not look like lungs, is logged as a warning (logger ``lungseg``).
+        An empty mask, or one that does not look like lungs, and grey values that are no HU are logged as warnings (logger
+        ``lungseg``).
 
         Raises:
             UserError: the file cannot be read, the array has another number of axes or values that are not finite, or the
                 checkpoint needs HU and these are none.
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
-        if isinstance(image, (str, Path)):
-            path = from_home(image)
-            stack = read_stack(path)
-            found = self._judged(stack, str(path), file_doubts(path))
-            return found[0] if len(found) == 1 else found
-        array = np.asarray(image)
-        if array.ndim not in (2, 3) or array.size == 0:
-            raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
-        if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:
-            raise UserError(
-                f"an array of shape {array.shape} has its channels last: give one of them, (H, W), or a stack (Z, H, W)."
-            )
-        if not np.isfinite(array).all():
-            raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
-        found = self._judged(array[None] if array.ndim == 2 else array, "the array")
-        return found[0] if array.ndim == 2 else found
+        name = str(image) if isinstance(image, (str, Path)) else "the image"
+        scan = _scan(image, spacing_mm)
+        found = self.segment(scan.volume)
+        for sentence in (*scan.doubts, *found.warnings):
+            log.warning("%s: %s", name, sentence)
+        labels = np.ascontiguousarray(scan.volume.stored(found.labels))
+        if isinstance(image, sitk.Image):
+            assert scan.volume.grid is not None
+            made: sitk.Image = sitk.GetImageFromArray(labels)
+            return scan.volume.grid.place(made) if image.GetDimension() == 3 else _flat(made, image)
+        if scan.volume.grid is None:
+            labels = labels.astype(bool)
+        is_slice = len(labels) == 1 and not (isinstance(image, np.ndarray) and image.ndim == 3)
+        return labels[0] if is_slice else labels
 
-    def mask(self, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Where logits of any shape mean lung: their probability is above the threshold."""
-        return logits > math.log(self.threshold / (1 - self.threshold))
+    def segment(self, volume: Volume, probabilities: bool = False, advance: Callable[[], None] = lambda: None) -> Segmentation:
+        """All that is found in a volume: labels in canonical order, measurements, remarks and warnings, seconds by stage.
+
+        Args:
+            volume: in any orientation; without a grid a stack of axial slices, which gets one label and no measurements.
+            probabilities: keeps the probability of lung as well.
+            advance: called after each slice.
+
+        Raises:
+            UserError, DeviceFull: as for a call.
+        """
+        return segment_volume(volume, self.stream, self.limit, self.settings, probabilities, advance)
+
+    @property
+    def limit(self) -> float:
+        """A pixel is lung where its logit is above this."""
+        return math.log(self.threshold / (1 - self.threshold))
 
     def logits(self, images: Slices) -> list[NDArray[np.float32]]:
-        """The network's logits for each slice (H, W), on its own grid; their logistic function is the probability of lung.
+        """``stream`` as a list."""
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """The network's logits for each slice (H, W), on its own grid, one after the other; their logistic function is the
+        probability of lung.
 
         Raises:
             UserError: the checkpoint needs HU and these are none.
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
-        prepared = [self._prepared(image) for image in images]
-        step = 1 if self.device.type == "cpu" else self.batch_size
-        found: list[NDArray[np.float32]] = []
-        while len(found) < len(prepared):
-            batch = np.stack(prepared[len(found) : len(found) + step])
+        waiting: list[tuple[NDArray[np.float32], tuple[int, ...]]] = []
+        for image in images:
+            waiting.append((self._prepared(image), image.shape))
+            if len(waiting) >= self._step:
+                yield from self._batch(waiting)
+                waiting.clear()
+        yield from self._batch(waiting)
+
+    @property
+    def _step(self) -> int:
+        return 1 if self.device.type == "cpu" else self.batch_size
+
+    def _batch(self, prepared: Sequence[tuple[NDArray[np.float32], tuple[int, ...]]]) -> Iterator[NDArray[np.float32]]:
+        """The logits of some prepared slices, each with the shape that it had."""
+        done = 0
+        while done < len(prepared):
+            part = prepared[done : done + self._step]
             try:
-                on_grid = self._network(batch)
+                on_grid = self._network(np.stack([image for image, _ in part]))
             except RuntimeError as error:
                 if not _is_full(error):
                     raise
-                if step == 1:
+                if self._step == 1:
                     raise self._full("one slice") from error
-                step = self.batch_size = step // 2
+                self.batch_size = self._step // 2
                 continue
-            shapes = [images[len(found) + i].shape for i in range(len(batch))]
-            found += [self.preprocess.from_grid(own, (shape[0], shape[1])) for own, shape in zip(on_grid, shapes, strict=True)]
-        return found
-
-    def _judged(self, stack: NDArray[Any], name: str, known: tuple[str, ...] = ()) -> NDArray[np.bool_]:
-        """The mask of a stack (Z, H, W); what is odd about it, and what is ``known`` to be odd, is logged."""
-        found = self.mask(np.stack(self.logits(stack)))
-        for sentence in (*known, *warnings(stack, found)):
-            log.warning("%s: %s", name, sentence)
-        return found
+            for own, (_, shape) in zip(on_grid, part, strict=True):
+                yield self.preprocess.from_grid(own, (shape[0], shape[1]))
+            done += len(part)
 
     def _prepared(self, image: NDArray[Any]) -> NDArray[np.float32]:
         try:
@@ -164,7 +207,44 @@ class Segmenter:
     def _network(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         image = torch.from_numpy(batch)[:, None].to(self.device).contiguous(memory_format=torch.channels_last)
         logits: torch.Tensor = self.net(image)[:, 0]
+        if self.flips:
+            for axes in ((2,), (3,), (2, 3)):  # of the mean of four views no one's chance errors remain
+                logits = logits + self.net(image.flip(axes)).flip(axes)[:, 0]
+            logits = logits / 4
         return logits.float().cpu().numpy()
+
+
+def _scan(image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float, float, float] | None) -> Scan:
+    """What there is to segment, whatever it was given as."""
+    if isinstance(image, (str, Path, sitk.Image)) and spacing_mm is not None:
+        raise UserError("spacing_mm is for arrays; files and images say their own.")
+    if isinstance(image, (str, Path)):
+        return read(from_home(image))
+    if isinstance(image, sitk.Image):
+        if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
+            raise UserError(f"an image of size {image.GetSize()} is no single volume: give one time point and one channel.")
+        return Scan(Volume.of(image if image.GetDimension() == 3 else sitk.JoinSeries([image])))
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
+    if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:
+        raise UserError(f"an array of shape {array.shape} has its channels last: give one of them, (H, W), or a stack (Z, H, W).")
+    if not np.isfinite(array).all():
+        raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
+    stack = array.reshape((1,) * (3 - array.ndim) + array.shape)
+    if spacing_mm is None:
+        return Scan(Volume(stack))
+    if len(spacing_mm) != 3 or not all(math.isfinite(mm) and mm > 0 for mm in spacing_mm):
+        raise UserError(f"spacing_mm={spacing_mm} must be three lengths in mm above 0: z, y, x.")
+    depth, height, width = stack.shape
+    return Scan(Volume(stack, Grid((depth, height, width), (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])))))
+
+
+def _flat(labels: sitk.Image, like: sitk.Image) -> sitk.Image:
+    """Labels of one slice as an image of two axes."""
+    made: sitk.Image = labels[:, :, 0]
+    made.CopyInformation(like)
+    return made
 
 
 def _is_full(error: RuntimeError) -> bool:

@@ -1,0 +1,62 @@
+"""``run.json`` of a prediction: by what and how its masks were made."""
+
+import hashlib
+import json
+import platform
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lungseg.files import write_text
+from lungseg.inference.cohort import Result
+from lungseg.inference.segmenter import Segmenter
+
+PACKAGES = ("lungseg", "torch", "numpy", "scipy", "SimpleITK", "pydicom")
+
+
+def keep_record(output: Path, ckpt: Path, options: Mapping[str, Any], segmenter: Segmenter, results: Sequence[Result]) -> None:
+    """Versions, checkpoint, options, and of every scan the seconds by stage, what was done to it and what it is warned of.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+    stages = Counter[str]()
+    for result in results:
+        stages.update(result.seconds)
+    record = {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "checkpoint_sha256": hashlib.sha256(ckpt.read_bytes()).hexdigest(),
+        "options": options,
+        "device": str(segmenter.device),
+        "threads": torch.get_num_threads(),
+        "seconds": {stage: round(spent, 3) for stage, spent in stages.items()},
+        "peak_memory_mb": _peak_memory_mb(),
+        "scans": [
+            {
+                "file": result.item.name,
+                "shape": list(result.shape),
+                "spacing_mm": list(result.spacing_mm),
+                "seconds": {stage: round(spent, 3) for stage, spent in result.seconds.items()},
+                "remarks": list(result.remarks),
+                "warnings": list(result.warnings),
+                "error": result.error,
+            }
+            for result in results
+        ],
+    }
+    write_text(output / "run.json", json.dumps(record, indent=1, default=str))
+
+
+def _peak_memory_mb() -> int | None:
+    """Of this process so far; Windows does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,0 +1,137 @@
+"""One CT volume to lungs: grey values checked, slices through the network, both lungs told apart, measured and doubted."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from lungseg.imaging.greys import HU, judge
+from lungseg.imaging.plausibility import warnings
+from lungseg.imaging.units import Units, to_hu
+from lungseg.imaging.volume import Volume
+from lungseg.metrics.lungs import Lung, measure
+from lungseg.postprocess.steps import Postprocess, separate
+
+Network = Callable[[Iterable[NDArray[Any]]], Iterator[NDArray[np.float32]]]  # slices (H, W) to logits (H, W), one by one
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a volume is segmented.
+
+    Args:
+        units: what its grey values mean, where the user says so.
+        postprocess: the steps from the network's mask to two lungs; None keeps that mask, as one label.
+    """
+
+    units: Units = field(default_factory=Units)
+    postprocess: Postprocess | None = field(default_factory=Postprocess)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in a volume.
+
+    Attributes:
+        volume: the volume in canonical order.
+        labels: (Z, H, W) in canonical order: 1 right lung, 2 left lung; or 1 where the sides were not told apart.
+        probability: (Z, H, W) of lung by the network alone, where it was asked for.
+        has_sides: whether the labels tell the sides apart.
+        hu: the volume's values as the network saw them: HU where ``is_hu``.
+        remarks: what was done on the way.
+        warnings: what somebody should look at.
+        seconds: by stage.
+    """
+
+    volume: Volume
+    labels: NDArray[np.uint8]
+    has_sides: bool
+    probability: NDArray[np.float32] | None
+    hu: "Rescaled"
+    is_hu: bool
+    lungs: tuple[Lung, ...]
+    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+class Rescaled:
+    """A view of grey values (Z, H, W) as ``slope * value + intercept``, float32; computed when a part is asked for."""
+
+    def __init__(self, voxels: NDArray[Any], slope: float, intercept: float) -> None:
+        self.voxels, self.slope, self.intercept = voxels, np.float32(slope), np.float32(intercept)
+        self.shape, self.ndim = voxels.shape, voxels.ndim
+
+    def __len__(self) -> int:
+        return len(self.voxels)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        part = np.asarray(self.voxels[index], dtype=np.float32)
+        return part if self.slope == 1 and self.intercept == 0 else part * self.slope + self.intercept
+
+
+def segment_volume(
+    volume: Volume,
+    network: Network,
+    limit: float,
+    settings: Settings,
+    probabilities: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> Segmentation:
+    """The lungs in a volume of any orientation.
+
+    Memory stays flat: beside the volume only its labels, a byte a voxel, are as large as the volume, unless probabilities are
+    asked for.
+
+    Args:
+        network: slices to logits.
+        limit: a voxel is lung where its logit is above this.
+        advance: called after each slice.
+
+    Raises:
+        UserError: the network needs HU and these are none.
+    """
+    seconds: dict[str, float] = {}
+    canonical = volume.canonical()
+    with _timed(seconds, "grey_values"):
+        greys = judge(canonical.voxels)
+        slope, intercept = to_hu(canonical.voxels, greys, settings.units)
+        is_hu = settings.units.are_given or greys.is_hu
+    hu: Any = Rescaled(canonical.voxels, slope, intercept)
+    labels = np.empty(canonical.voxels.shape, dtype=np.uint8)
+    probability = np.empty(labels.shape, dtype=np.float32) if probabilities else None
+    with _timed(seconds, "network"):
+        for z, logits in enumerate(network(hu[z] for z in range(len(hu)))):
+            labels[z] = logits > limit
+            if probability is not None:
+                probability[z] = special.expit(logits)
+            advance()
+    has_sides = canonical.grid is not None and settings.postprocess is not None
+    remarks: tuple[str, ...] = ()
+    measured: tuple[Lung, ...] = ()
+    if canonical.grid is not None:
+        spacing_mm = canonical.grid.spacing_mm
+        if settings.postprocess is not None:
+            with _timed(seconds, "postprocessing"):
+                remarks = separate(labels, spacing_mm, hu if is_hu else None, settings.postprocess, in_place=True).remarks
+        with _timed(seconds, "measurements"):
+            stored = canonical.voxels if is_hu else None
+            measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
+    with _timed(seconds, "doubts"):
+        odd = warnings(hu, labels)
+    # A picture is 8-bit grey by its nature, and nobody measures HU in it.
+    is_news = not settings.units.are_given and (greys.is_repaired or (canonical.grid is not None and greys.kind != HU))
+    said = (*((f"grey values are {greys.sentence}",) if is_news else ()), *odd)
+    return Segmentation(canonical, labels, has_sides, probability, hu, is_hu, measured, remarks, said, seconds)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - began
