@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from builders import chest
 from lungseg.data.phantom import phantom_slice, phantom_volume
-from lungseg.imaging import greys
 from lungseg.imaging.body import divide
+from lungseg.imaging.greys import judge
 from lungseg.imaging.plausibility import Look, doubts, look, suspicion, warnings
 
 MAY_BE = {"empty", "tiny", "solid", "one_lung", "missed"}  # ends of the lungs, tumours and consolidation, collapse, bowel gas
@@ -103,7 +103,7 @@ def test_any_picture_and_mask_can_be_looked_at(shape: tuple[int, int], scale: fl
     assert seen.full_lung == mask.sum()
     assert max(seen.lung, seen.body) <= 128 * 128
     assert (len(doubts(seen)) == 0) == (suspicion(seen) <= 1)
-    told = greys.describe(image)
+    told = judge(image).levels
     assert (told.low, told.high) == (image.min(), image.max())
 
 
@@ -138,22 +138,6 @@ def test_padding_around_a_round_field_is_no_tissue(padding: float) -> None:
     image = np.where(outside, np.float32(padding), IMAGE)
     assert kinds(image, LUNG) == []
     assert not divide(image).tissue[outside].any()
-
-
-@pytest.mark.parametrize(
-    ("kind", "slope", "offset"), [(greys.HU, 1, 0), (greys.SCALED, 0.8165, 0), (greys.OFFSET, 1, 1024), (greys.OFFSET, 1, 1000)]
-)
-def test_the_unit_of_grey_values_is_told(kind: str, slope: float, offset: float) -> None:
-    told = [greys.describe(phantom_slice(seed, 128).image_hu.clip(-1000) * slope + offset).kind for seed in range(20)]
-    assert told.count(kind) >= 19, told
-
-
-def test_a_picture_of_eight_bits_is_told_and_cut_lungs_too() -> None:
-    image = phantom_slice(3, 128, height=0.5).image_hu
-    wide, narrow = (np.clip((image - low) * 255 / width, 0, 255).round() for low, width in ((-1100, 1600), (-160, 400)))
-    assert (greys.describe(wide).kind, greys.describe(narrow).kind) == (greys.EIGHT_BIT, greys.EIGHT_BIT)
-    assert greys.describe(wide).flat < 0.1 < 0.5 < greys.describe(narrow).flat
-    assert greys.describe(np.full((20, 30), 7.0)).kind == greys.OTHER
 
 
 def test_the_air_around_the_body_is_no_cut_lung() -> None:

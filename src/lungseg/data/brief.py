@@ -41,7 +41,7 @@ def described(caches: Mapping[str, SliceCache]) -> str:
     mostly = np.median(np.concatenate(list(lung.values())))
     first = next(iter(caches.values()))
     chosen = np.unique(np.linspace(0, len(first) - 1, LOOKED_AT).round().astype(int))
-    kinds = Counter(greys.describe(first.image(i)).kind for i in chosen)
+    kinds = Counter(greys.judge(first.image(i)).name for i in chosen)
     units = ", ".join(kind for kind, _ in kinds.most_common())
     return f"Data: lung in {', '.join(parts)} slices, mostly {mostly:.0%} of a slice; grey values: {units}."
 

@@ -95,7 +95,7 @@ def check(parts: Mapping[str, Sequence[FileCase]], done: Callable[[], None] = la
 
 def grey_kinds(checked: Sequence[Checked]) -> Counter[str]:
     """The units of grey values that a good part of the files have, and how many have each."""
-    kinds = Counter(one.greys.kind for one in checked)
+    kinds = Counter(one.greys.name for one in checked)
     return Counter({kind: number for kind, number in kinds.items() if number >= RARE * len(checked)})
 
 
@@ -169,11 +169,11 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
     if len(kinds) > 1:
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         notes.append(f"The grey values are of several kinds ({told}): a manifest can give each source its slope and intercept.")
-    rare = [f"{one.case.name} ({one.greys.kind})" for one in checked if one.greys.kind not in kinds]
+    rare = [f"{one.case.name} ({one.greys.name})" for one in checked if one.greys.name not in kinds]
     if rare:
         notes.append(f"Grey values that seem to be of another kind than the others: {named(rare)}.")
     if kinds[greys.SCALED]:
-        airs = [one.greys.air for one in checked if one.greys.kind == greys.SCALED and one.greys.air is not None]
+        airs = [one.greys.levels.air for one in checked if one.greys.name == greys.SCALED and one.greys.levels.air is not None]
         if airs:
             air = float(np.median(airs))
             notes.append(
@@ -183,11 +183,11 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
     if kinds[greys.OFFSET]:
         told = _files(kinds[greys.OFFSET])
         notes.append(f"HU with an offset ({told}): an intercept near -1000 or -1024 in a manifest mends it.")
-    padded = [one for one in checked if one.greys.padding > 0]
+    padded = [one for one in checked if one.greys.levels.padding > 0]
     if padded:
-        lowest = min(one.greys.low for one in padded)
+        lowest = min(one.greys.levels.low for one in padded)
         notes.append(f"Values down to {lowest:.0f} mark what lies outside the field of view ({_files(len(padded))}).")
-    flat = [one.case.name for one in checked if one.greys.flat > FLAT]
+    flat = [one.case.name for one in checked if one.greys.levels.flat > FLAT]
     if flat:
         notes.append(f"Lungs in the lowest grey of all, as a narrow window leaves them: {named(flat)}.")
     empty = sum(one.shape[0] - one.with_lung for one in checked)

@@ -92,7 +92,7 @@ def _part_rows(found: Findings) -> Iterator[tuple[str | int, ...]]:
         patients = {one.case.patient for one in own}
         lung = sorted(one.lung for one in own)
         kinds = " or ".join(kind for kind, _ in grey_kinds(own).most_common())
-        low, high = min(one.greys.low for one in own), max(one.greys.high for one in own)
+        low, high = min(one.greys.levels.low for one in own), max(one.greys.levels.high for one in own)
         yield (
             part,
             len(own),
@@ -120,11 +120,11 @@ def _pair(one: Checked) -> dict[str, Any]:
         "shape": list(one.shape),
         "slices_with_lung": one.with_lung,
         "lung_fraction": round(one.lung, 5),
-        "grey_kind": one.greys.kind,
-        "grey_low": one.greys.low,
-        "grey_high": one.greys.high,
-        "grey_air": one.greys.air,
-        "grey_tissue": one.greys.tissue,
+        "grey_kind": one.greys.name,
+        "grey_low": one.greys.levels.low,
+        "grey_high": one.greys.levels.high,
+        "grey_air": one.greys.levels.air,
+        "grey_tissue": one.greys.levels.tissue,
         "mask_values": one.values,
         "degree": round(one.degree, 3),
         "doubts": _doubts(one.doubts),

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.data.cases import FileCase
-from lungseg.imaging import greys
 from lungseg.imaging.dicom import header_doubts
-from lungseg.imaging.greys import Greys
+from lungseg.imaging.greys import Judgement, judge
 from lungseg.imaging.plausibility import Doubt, Look, doubts, look, suspicion
 from lungseg.imaging.slices import read_mask
 from lungseg.labels import LUNG
@@ -35,7 +34,7 @@ class Checked:
         shape: (Z, H, W).
         lung: share of the mask's pixels that are lung.
         with_lung: slices that hold lung.
-        greys: of the slice that holds most lung.
+        greys: the unit of its grey values.
         values: of the mask, as stored, in words.
         doubts: about the whole; of a picture the same as about its slice.
         spots: the slices to look at, the oddest first, at most ``SPOTS`` of a volume.
@@ -46,7 +45,7 @@ class Checked:
     shape: tuple[int, int, int]
     lung: float
     with_lung: int
-    greys: Greys
+    greys: Judgement
     values: str
     doubts: tuple[Doubt, ...]
     spots: tuple[Spot, ...]
@@ -79,7 +78,6 @@ def read_and_check(part: str, case: FileCase) -> tuple[Checked, NDArray[np.float
     image, labels = case.read_with_mask(stored)
     looks = [look(slice_, own) for slice_, own in zip(image, labels, strict=True)]
     lung = np.count_nonzero(labels == LUNG, axis=(1, 2))
-    largest = int(lung.argmax())
     known = [Doubt("header", sentence, 5.0) for sentence in header_doubts(case.image)]
     own = (*known, *doubts(Look.total(looks)))
     spots = _volume_spots(looks) if len(looks) > 1 else [Spot(0, max([suspicion(looks[0]), *(d.degree for d in known)]), own)]
@@ -89,7 +87,7 @@ def read_and_check(part: str, case: FileCase) -> tuple[Checked, NDArray[np.float
         shape=(image.shape[0], image.shape[1], image.shape[2]),
         lung=float(lung.sum() / labels.size),
         with_lung=int(np.count_nonzero(lung)),
-        greys=greys.describe(image[largest]),
+        greys=judge(image),
         values=_in_words(np.unique(stored)),
         doubts=own,
         spots=tuple(spots),

@@ -96,7 +96,7 @@ def look(image: NDArray[Any], mask: NDArray[Any]) -> Look:
     middle = int(columns[[0, -1]].mean()) if len(columns) else body.shape[1] // 2
     return Look(
         slices=1,
-        unlike_ct=int(_is_unlike_ct(parts)),
+        unlike_ct=int(is_unlike_ct(parts)),
         pixels=body.size,
         body=_count(body),
         lung=_count(coarse_lung),
@@ -181,7 +181,8 @@ def _measured(seen: Look, in_volume: bool) -> list[Doubt]:
     return sorted(found, key=lambda one: -one.degree)
 
 
-def _is_unlike_ct(parts: Parts) -> bool:
+def is_unlike_ct(parts: Parts) -> bool:
+    """Whether a slice that was divided does not look like an axial chest CT."""
     cut = max(parts.body[0].mean(), parts.body[-1].mean())
     return bool(
         parts.separation < LEAST_SEPARATION
