@@ -13,6 +13,7 @@ from lungseg.imaging.plausibility import is_unlike_ct
 MOST_SLICES = 24  # of a volume that are looked at, evenly spread
 MOST_PIXELS = 256  # along a side that are looked at; of a larger slice every second, third, ... one
 FEWEST = 0.02  # of the pixels must be air around the body, or a lung that the field of view cuts would pass for it
+EVEN = 0.7  # of the corners' pixels have one value: more than noise of few steps of grey has
 FEWEST_LUNG = 0.02  # of the body must be enclosed air, or it is bowel gas and trachea
 RIM = 0.5  # of the edge of the field is bright: the body fills it, or the air is bright
 HELD = 0.1  # of what is dark inside a bright edge is bright again: lungs in a body, which lungs themselves do not hold
@@ -107,6 +108,7 @@ def _pooled(pixels: NDArray[np.float32], low: float, high: float, whole: bool) -
     if air_level is not None and air_level - darkest > TAIL * (middle - darkest):
         air_level = None  # lung that the field of view cuts
     lung_level = float(np.median(lung)) if len(lung) > FEWEST_LUNG * sum(one.body for one in seen) else None
+    dark = (air_level, backdrop if backdrop is not None and backdrop < middle else None, lung_level, darkest)
     return Levels(
         low=low,
         high=high,
@@ -121,7 +123,7 @@ def _pooled(pixels: NDArray[np.float32], low: float, high: float, whole: bool) -
         cut_high=float(np.mean(own >= high)),
         padding=padding,
         flat=sum(one.black for one in seen) / max(len(lung), 1),
-        falling=_falls(own, next((a for a in (air_level, lung_level, low) if a is not None), low), middle, seen),
+        falling=_falls(own, next(level for level in dark if level is not None), middle, seen),
         unlike=float(np.mean([one.unlike for one in seen])),
         whole=whole,
     )
@@ -159,14 +161,16 @@ def _seen(image: NDArray[np.float32]) -> _Seen:
 
 def _without_backdrop(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], float | None]:
     """A slice whose one grey from the corners on lies no farther out than its other greys, and that grey, if there is one."""
-    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
+    corners = np.array([image[:3, :3], image[:3, -3:], image[-3:, :3], image[-3:, -3:]]) if min(image.shape) >= 3 else image
     backdrop = float(np.median(corners))
     is_backdrop = image == backdrop
-    if np.count_nonzero(corners == backdrop) < 3 or is_backdrop.mean() < FEWEST or is_backdrop.all():
+    if np.mean(corners == backdrop) < EVEN or is_backdrop.mean() < FEWEST or is_backdrop.all():
         return image, None
     low, high = (float(value) for value in np.percentile(image[~is_backdrop], (1, 99)))
     flat = np.where(is_backdrop, np.float32(np.clip(backdrop, low, high)), image)
-    if not low < backdrop < high:  # air, or as good as air, which ``divide`` would leave out of everything
+    if (
+        not 0.05 < (backdrop - low) / max(high - low, 1e-30) < 0.95
+    ):  # air, or as good as air, which ``divide`` would leave out of everything
         flat[[0, 0, -1, -1], [0, -1, 0, -1]] += np.float32((high - low) / 1000)
     return flat, backdrop
 

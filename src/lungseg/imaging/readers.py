@@ -104,7 +104,8 @@ def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str]
         UserError: a file cannot be read, or the slices are no regular volume.
     """
     voxels, grid, own = load(series, allow_gaps)
-    return Scan(Volume(voxels, grid), (*remarks, *own), header_doubts(series.first))
+    sharp = (f"its kernel {series.kernel} is a sharp one, which raises the share below -950 HU",) if series.is_sharp else ()
+    return Scan(Volume(voxels, grid), (*remarks, *own, *sharp), header_doubts(series.first))
 
 
 def find(path: Path, without: Collection[Path] = ()) -> Found:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 CANONICAL = np.eye(3)[::-1]  # array axes of the canonical orientation: to the head, to the back, to the patient's left
+MOST_LABELS = 16
 SAME_MM, SAME_COSINE = 1e-3, 1e-4  # below these two grids are one: what files round away
 
 
@@ -140,6 +141,13 @@ class Volume:
         if self.grid is None:
             raise ValueError("a volume without a grid is no image")
         return self.grid.place(sitk.GetImageFromArray(self.voxels))
+
+    @property
+    def holds_labels(self) -> bool:
+        """Whether it is a label map: whole numbers up to ``MOST_LABELS``; of a picture nobody knows."""
+        if self.grid is None or self.voxels.dtype.kind not in "bui":
+            return False
+        return bool(self.voxels.min() >= 0 and self.voxels.max() <= MOST_LABELS)
 
     def canonical(self) -> "Volume":
         """The same voxels at the same points, z to the head, y to the back, x to the patient's left: a view.

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import header_doubts
-from lungseg.imaging.greys import HU, judge
+from lungseg.imaging.greys import HU, NOT_CT, judge
 from lungseg.imaging.plausibility import look
 from lungseg.imaging.readers import Chosen, Found, choose, find, read
 from lungseg.imaging.series import Series, folder_of, pictures_of
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
-from lungseg.imaging.volume import Grid, Volume
+from lungseg.imaging.volume import Grid
 from lungseg.postprocess.faults import find_faults
 
 SAMPLES = 6  # slices of a DICOM series whose grey values are read
-MOST_LABELS = 16  # a volume of whole numbers up to this is a label map
 UNLIKE = 0.5  # of the slices looked at may be unlike an axial chest
 
 
@@ -147,7 +146,7 @@ def _file(file: Path, root: Path, right: int) -> Entry:
     grid, doubts = scan.volume.grid, list(scan.doubts)
     verdict = ""
     low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    if kind == "volume" and grid is not None and _is_label_map(scan.volume, low, high):
+    if grid is not None and scan.volume.holds_labels:
         kind, greys, verdict = "labels", f"values {low:g} to {high:g}", "it holds labels, no grey values"
         if high > 0:
             assert volume.grid is not None
@@ -177,17 +176,13 @@ def _file(file: Path, root: Path, right: int) -> Entry:
 def _judged(stack: NDArray[Any], is_axial: bool, is_volume: bool) -> tuple[str, tuple[float, float], list[str]]:
     """Unit and range of grey values (Z, H, W), and what is odd about them."""
     found = judge(stack)
-    is_news = found.kind != HU or found.inverted
-    doubts = [f"grey values are {found.sentence}"] if is_news and is_volume else []
+    is_news = found.is_repaired or (is_volume and found.kind not in (HU, NOT_CT))
+    doubts = [f"grey values are {found.sentence}"] if is_news else []
     chosen = np.unique(np.linspace(0, len(stack) - 1, SAMPLES).round().astype(int))
     looks = [look(stack[z], np.zeros(stack.shape[1:], bool)) for z in chosen]
     if is_axial and sum(one.unlike_ct for one in looks) > UNLIKE * len(looks):
         doubts.append("it does not look like an axial chest CT")
     return found.name, (float(stack.min()), float(stack.max())), doubts
-
-
-def _is_label_map(volume: Volume, low: float, high: float) -> bool:
-    return volume.voxels.dtype.kind in "bui" and low >= 0 and high <= MOST_LABELS
 
 
 def _direction_doubts(grid: Grid) -> Sequence[str]:

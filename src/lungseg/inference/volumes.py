@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from lungseg.imaging.greys import HU, judge
+from lungseg.errors import UserError
+from lungseg.imaging.greys import HU, NOT_CT, Judgement, judge
 from lungseg.imaging.plausibility import warnings
 from lungseg.imaging.units import Units, to_hu
 from lungseg.imaging.volume import Volume
@@ -94,8 +95,10 @@ def segment_volume(
         advance: called after each slice.
 
     Raises:
-        UserError: the network needs HU and these are none.
+        UserError: the network needs HU and these are none, or the volume is a mask.
     """
+    if volume.holds_labels:
+        raise UserError("it holds labels, no grey values: give the image that they were made for.")
     seconds: dict[str, float] = {}
     canonical = volume.canonical()
     with _timed(seconds, "grey_values"):
@@ -124,10 +127,14 @@ def segment_volume(
             measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
     with _timed(seconds, "doubts"):
         odd = warnings(hu, labels)
-    # A picture is 8-bit grey by its nature, and nobody measures HU in it.
-    is_news = not settings.units.are_given and (greys.is_repaired or (canonical.grid is not None and greys.kind != HU))
-    said = (*((f"grey values are {greys.sentence}",) if is_news else ()), *odd)
+    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *odd)
     return Segmentation(canonical, labels, has_sides, probability, hu, is_hu, measured, remarks, said, seconds)
+
+
+def _said(greys: Judgement, units: Units, is_volume: bool) -> tuple[str, ...]:
+    """What is to be said of grey values; of what is no CT the doubts speak, and a picture is 8-bit grey by its nature."""
+    is_news = greys.is_repaired or (is_volume and greys.kind not in (HU, NOT_CT))
+    return (f"grey values are {greys.sentence}",) if is_news and not units.are_given else ()
 
 
 @contextmanager
