@@ -135,3 +135,32 @@ def test_a_picture_of_unknown_geometry_stays_as_it_is() -> None:
     picture = Volume(VOXELS, None)
     assert picture.canonical().grid is None
     np.testing.assert_array_equal(picture.canonical().voxels, VOXELS)
+
+
+@given(rotation=rotations(), turn=turns, spacing_mm=spacings, origin_mm=origins, labels=st.booleans())
+def test_resampling_to_its_own_grid_changes_nothing(rotation, turn, spacing_mm, origin_mm, labels) -> None:
+    grid = grid_of(rotation @ turn, spacing_mm, origin_mm)
+    np.testing.assert_array_equal(Volume(VOXELS, grid).on(grid, labels).voxels, VOXELS)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_resampling_to_its_canonical_grid_is_turning(turn: str) -> None:
+    volume = Volume(VOXELS, grid_of(TURNS[turn]))
+    canonical = volume.canonical()
+    for labels in (True, False):
+        np.testing.assert_array_equal(volume.on(canonical.grid, labels).voxels, canonical.voxels)
+
+
+@given(rotation=rotations(), other=rotations(most_deg=20), origin_mm=st.tuples(*[st.floats(-3, 3)] * 3))
+def test_resampling_keeps_a_ramp_at_its_points(rotation, other, origin_mm) -> None:
+    """Linear interpolation of a linear function is exact wherever there are voxels around."""
+    grid = Grid((9, 10, 11), (1.5, 1.0, 0.8), (0, 0, 0), tuple(rotation.ravel()))
+    slope = np.array([1.0, -2.0, 0.5])
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    volume = Volume((grid.point(index) @ slope).astype(np.float64), grid)
+    onto = Grid((4, 5, 6), (1.1, 0.9, 1.2), tuple(grid.point((4, 4, 4)) + origin_mm), tuple((other @ rotation).ravel()))
+    found = volume.on(onto, labels=False, outside=np.nan).voxels
+    points = onto.point(np.stack(np.meshgrid(*map(np.arange, onto.shape), indexing="ij"), axis=-1))
+    inside = np.isfinite(found)
+    np.testing.assert_allclose(found[inside], (points @ slope)[inside], atol=1e-4)
+    assert inside.any()

@@ -178,5 +178,9 @@ class Volume:
         z, y, x = grid.shape
         kind = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
         cosines, spacing = grid.direction, grid.spacing_mm[::-1]
-        image = sitk.Resample(self.image(), (x, y, z), sitk.Transform(), kind, grid.origin_mm, spacing, cosines, outside)
-        return Volume(sitk.GetArrayFromImage(image), grid)
+        pixels = sitk.sitkUnknown if labels else sitk.sitkFloat64  # of whole numbers ITK would cut what is behind the point
+        image = sitk.Resample(self.image(), (x, y, z), sitk.Transform(), kind, grid.origin_mm, spacing, cosines, outside, pixels)
+        found = sitk.GetArrayFromImage(image)
+        if not labels:
+            found = (np.rint(found) if self.voxels.dtype.kind in "bui" else found).astype(self.voxels.dtype)
+        return Volume(found, grid)

@@ -196,7 +196,8 @@ class Segmenter:
         except UserError as error:
             raise UserError(
                 f"the grey values ({np.min(image):.0f} to {np.max(image):.0f}) are not HU, which this checkpoint was trained on: "
-                "give files in HU, such as DICOM or NIfTI, or train with preprocess.normalisation=percentile."
+                "give files in HU, say what they are by input.window= or input.slope= and input.intercept=, or train with "
+                "preprocess.normalisation=percentile."
             ) from error
 
     def _full(self, what: str) -> DeviceFull:
