@@ -18,6 +18,7 @@ Array = NDArray[Any]
 
 CANONICAL = np.eye(3)[::-1]  # array axes of the canonical orientation: to the head, to the back, to the patient's left
 MOST_LABELS = 16
+LEAST_COSINE = 1e-15
 SAME_MM, SAME_COSINE = 1e-3, 1e-4  # below these two grids are one: what files round away
 
 
@@ -75,8 +76,13 @@ class Grid:
         """Writes this grid into the header of a SimpleITK image of the same size, which is returned."""
         image.SetSpacing(self.spacing_mm[::-1])
         image.SetOrigin(self.origin_mm)
-        image.SetDirection(self.direction)
+        image.SetDirection(self._cosines)
         return image
+
+    @property
+    def _cosines(self) -> tuple[float, ...]:
+        """The direction for SimpleITK, whose inversion of matrices fails at the least numbers that there are."""
+        return tuple(cosine if abs(cosine) > LEAST_COSINE else 0.0 for cosine in self.direction)
 
     @cached_property
     def axes(self) -> NDArray[np.float64]:
@@ -177,7 +183,7 @@ class Volume:
             return Volume(self.voxels, grid)
         z, y, x = grid.shape
         kind = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
-        cosines, spacing = grid.direction, grid.spacing_mm[::-1]
+        cosines, spacing = grid._cosines, grid.spacing_mm[::-1]
         pixels = sitk.sitkUnknown if labels else sitk.sitkFloat64  # of whole numbers ITK would cut what is behind the point
         image = sitk.Resample(self.image(), (x, y, z), sitk.Transform(), kind, grid.origin_mm, spacing, cosines, outside, pixels)
         found = sitk.GetArrayFromImage(image)
