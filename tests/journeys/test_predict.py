@@ -21,7 +21,8 @@ from builders import chest, write_slice
 from lungseg import Segmenter, checkpoint
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_stack
-from lungseg.inference.cohort import Extras, Result, Source, items, segment
+from lungseg.inference.cohort import segment
+from lungseg.inference.items import Extras, Result, Source, items
 from lungseg.preprocess import Preprocess
 
 

@@ -17,7 +17,7 @@ from lungseg.errors import UserError
 
 if TYPE_CHECKING:
     from lungseg.imaging.series import Series
-    from lungseg.inference.cohort import Item, Result, Source
+    from lungseg.inference.items import Item, Result, Source
     from lungseg.inference.volumes import Settings
 
 HELP = """\
@@ -128,7 +128,8 @@ def _predict(options: Options, debug: bool) -> int:
 
         import torch
 
-        from lungseg.inference.cohort import Extras, items, scores, segment
+        from lungseg.inference.cohort import scores, segment
+        from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
         from lungseg.inference.segmenter import Segmenter
 
@@ -243,7 +244,7 @@ def _sources(options: Options) -> "tuple[list[Source], str]":
 
 
 def _source(name: str, path: Path) -> "Source":
-    from lungseg.inference.cohort import Source
+    from lungseg.inference.items import Source
 
     return Source(name, path)
 
@@ -252,7 +253,7 @@ def _series(options: Options, found: "Sequence[Series]") -> "list[Source]":
     """The DICOM series to segment, named by their folders."""
     from lungseg.imaging.readers import choose
     from lungseg.imaging.series import folder_of
-    from lungseg.inference.cohort import Source
+    from lungseg.inference.items import Source
 
     chosen = choose(found, options.series, options.input_allow_gaps) if found else []
     folders = [folder_of(one.series) for one in chosen]

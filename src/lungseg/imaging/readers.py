@@ -11,8 +11,9 @@ import numpy as np
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import Frame, NoPicture, frames, has_dicom_mark, header_doubts
 from lungseg.imaging.refusals import reading
-from lungseg.imaging.series import Series, best_axial, folder_of, load, sort_into_series
+from lungseg.imaging.series import Series, best_axial, folder_of, sort_into_series
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, read_stack, suffix_of
+from lungseg.imaging.stacking import load
 from lungseg.imaging.volume import Volume
 from lungseg.imaging.volume_files import read_volume
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lungseg.files import write_text
-from lungseg.inference.cohort import Result
+from lungseg.inference.items import Result
 from lungseg.inference.segmenter import Segmenter
 
 PACKAGES = ("lungseg", "torch", "numpy", "scipy", "SimpleITK", "pydicom")
