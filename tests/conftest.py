@@ -8,6 +8,7 @@ import torch
 from builders import write_dataset
 from lungseg import checkpoint
 from lungseg.preprocess import Preprocess
+from seer import seeing_checkpoint
 
 
 @pytest.fixture
@@ -25,3 +26,9 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "best.ckpt"
     checkpoint.save(path, checkpoint.Checkpoint(net, weights, Preprocess(size=64), metrics={"val/iou": 0.5}))
     return path
+
+
+@pytest.fixture(scope="session")
+def seeing_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``best.ckpt`` of a network that finds the lungs of a phantom, on a grid of 64."""
+    return seeing_checkpoint(tmp_path_factory.mktemp("seer") / "best.ckpt")

@@ -35,6 +35,16 @@ def lungseg(*words: str) -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
+def predict(checkpoint_file: Path, source: Path, output: Path, *words: str) -> Done:
+    """``lungseg predict`` of a file or a folder."""
+    return lungseg("predict", f"ckpt={checkpoint_file}", f"input={source}", f"output={output}", *words)
+
+
+def files(folder: Path) -> set[str]:
+    """The files below a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def train(folder: Path, *words: str) -> Done:
     """A training into this folder that must succeed."""
     done = lungseg("train", *words, f"hydra.run.dir={folder}")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from helpers import Done, assert_refused, lungseg, read_png, table, write_png
+from helpers import assert_refused, files, lungseg, predict, read_png, table, write_png
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -50,14 +50,6 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def predict(checkpoint_file: Path, source: Path, output: Path, *words: str) -> Done:
-    return lungseg("predict", f"ckpt={checkpoint_file}", f"input={source}", f"output={output}", *words)
-
-
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def masks(folder: Path) -> dict[str, bytes]:

@@ -111,8 +111,8 @@ class Segmenter:
         ``lungseg``).
 
         Raises:
-            UserError: the file cannot be read, the array has another number of axes or values that are not finite, or the
-                checkpoint needs HU and these are none.
+            UserError: the file cannot be read, array or image have another number of axes or values that are no finite real
+                numbers, or the checkpoint needs HU and these are none.
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
         name = str(image) if isinstance(image, (str, Path)) else "the image"
@@ -224,14 +224,15 @@ def _scan(image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float
     if isinstance(image, sitk.Image):
         if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
             raise UserError(f"an image of size {image.GetSize()} is no single volume: give one time point and one channel.")
-        return Scan(Volume.of(image if image.GetDimension() == 3 else sitk.JoinSeries([image])))
+        volume = Volume.of(image if image.GetDimension() == 3 else sitk.JoinSeries([image]))
+        _check_numbers(volume.voxels, "image")
+        return Scan(volume)
     array = np.asarray(image)
     if array.ndim not in (2, 3) or array.size == 0:
         raise UserError(f"an array of shape {array.shape} is no slice (H, W) and no stack (Z, H, W).")
     if array.ndim == 3 and array.shape[-1] <= 4 < array.shape[0]:
         raise UserError(f"an array of shape {array.shape} has its channels last: give one of them, (H, W), or a stack (Z, H, W).")
-    if not np.isfinite(array).all():
-        raise UserError("the array holds nan or infinite values: replace them by air (-1000 HU).")
+    _check_numbers(array, "array")
     stack = array.reshape((1,) * (3 - array.ndim) + array.shape)
     if spacing_mm is None:
         return Scan(Volume(stack))
@@ -239,6 +240,13 @@ def _scan(image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float
         raise UserError(f"spacing_mm={spacing_mm} must be three lengths in mm above 0: z, y, x.")
     depth, height, width = stack.shape
     return Scan(Volume(stack, Grid((depth, height, width), (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])))))
+
+
+def _check_numbers(values: NDArray[Any], what: str) -> None:
+    if values.dtype.kind not in "buif":
+        raise UserError(f"the {what} holds no grey values (type {values.dtype}): give real numbers.")
+    if not np.isfinite(values).all():
+        raise UserError(f"the {what} holds nan or infinite values: replace them by air (-1000 HU).")
 
 
 def _flat(labels: sitk.Image, like: sitk.Image) -> sitk.Image:
