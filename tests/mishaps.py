@@ -50,19 +50,34 @@ def with_islands(mask: Mask, spacing_mm: Spacing, rng: np.random.Generator, coun
     return out
 
 
-def with_bridge(mask: Mask, right: Mask, spacing_mm: Spacing, rng: np.random.Generator) -> Mask:
-    """A bridge 3 to 10 mm thick and 20 to 50 mm high from lung to lung, in each slice at the narrowest row of the front third."""
+def with_bridge(
+    mask: Mask,
+    right: Mask,
+    spacing_mm: Spacing,
+    rng: np.random.Generator,
+    back: bool = False,
+    highest_mm: float = 50,
+    starts: tuple[float, float] = (0.5, 0.5),
+) -> Mask:
+    """A bridge 3 to 10 mm thick and 20 mm high or more from lung to lung, in each slice at the narrowest row of a third.
+
+    Args:
+        back: in the back third, else in the front third.
+        highest_mm: 20 at least.
+        starts: shares of the slices with both lungs below it, from and to.
+    """
     out = mask.copy()
     left = mask & ~right
     planes = np.flatnonzero(right.any(axis=(1, 2)) & left.any(axis=(1, 2)))
-    start = int(np.quantile(planes, 0.5))
+    start = int(np.quantile(planes, rng.uniform(*starts) if starts[0] < starts[1] else starts[0]))
     thick = max(1, round(rng.uniform(3, 10) / spacing_mm[1]))
-    for z in range(start, start + max(1, round(rng.uniform(20, 50) / spacing_mm[0]))):
+    for z in range(start, start + max(1, round(rng.uniform(20, highest_mm) / spacing_mm[0]))):
         if z >= len(mask) or not (right[z].any() and left[z].any()):
             break
         rows = np.flatnonzero(mask[z].any(axis=1))
+        third = len(rows) // 3 + 1
         best: tuple[int, int, int, int] | None = None
-        for row in rows[: len(rows) // 3 + 1]:
+        for row in rows[-third:] if back else rows[:third]:
             a, b = np.flatnonzero(right[z, row]), np.flatnonzero(left[z, row])
             if len(a) and len(b) and (best is None or b[0] - a[-1] < best[0]):
                 best = int(b[0] - a[-1]), int(row), int(a[-1]), int(b[0])

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from lungseg.postprocess.coarse import Blocks, Floats, Grid, Labels, box_of
 from lungseg.postprocess.division import Part, are_beside, divide, parts_of
+from lungseg.postprocess.necks import THICKEST_MM, drop_bridges
 
 RIGHT, LEFT = 1, 2  # sides of the patient
 
@@ -57,6 +58,7 @@ class Sorted:
         dropped_ml: volume of each piece that was dropped, the largest first.
         pieces: of the right and of the left lung that are kept, those of some size.
         divided: the lungs touched and were divided.
+        bridge_ml: of the bridge between them, that was dropped.
         sure: the sides are known from two lungs or from the body's midline, not from the place in the picture.
     """
 
@@ -64,10 +66,18 @@ class Sorted:
     dropped_ml: tuple[float, ...] = ()
     pieces: tuple[int, int] = (0, 0)
     divided: bool = False
+    bridge_ml: float = 0.0
     sure: bool = True
 
 
-def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Reach | None = None, touching: bool = True) -> Sorted:
+def sort_pieces(
+    mask: Blocks,
+    grid: Grid,
+    scene: Scene | None = None,
+    reach: Reach | None = None,
+    touching: bool = True,
+    bridge_mm: float = THICKEST_MM,
+) -> Sorted:
     """The sides of the pieces of a mask (z, y, x), and which are dropped.
 
     Args:
@@ -75,6 +85,7 @@ def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Rea
             lung by its place in the picture.
         reach: which pieces are kept; None keeps all, each with the lung that is nearest.
         touching: divide lungs that touch.
+        bridge_mm: the thickness at most of a bridge between them that is dropped; 0 keeps all.
     """
     numbered, _ = ndimage.label(mask)
     parts = parts_of(numbered)
@@ -83,11 +94,14 @@ def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Rea
     midline = None if scene is None else scene.midline
     pair = _pair(parts, numbered, grid, scene)
     divided = touching and (pair is None or _reaches_across(*pair)) and _divide_largest(numbered, parts[0], grid, midline)
+    bridge_ml = 0.0
     if divided:
         first, new = parts[0].number, int(numbered.max())
         parts = parts_of(numbered)
         one, two = (next(part for part in parts if part.number == number) for number in (first, new))
         pair = (one, two)
+        if bridge_mm > 0:
+            bridge_ml = _without_bridges(numbered, pair, grid, scene, bridge_mm)
     side_of = np.zeros(int(numbered.max()) + 1, np.uint8)
     if pair is not None:
         right, left = sorted(pair, key=lambda part: part.column)
@@ -102,7 +116,7 @@ def sort_pieces(mask: Blocks, grid: Grid, scene: Scene | None = None, reach: Rea
     blocks = sum(part.blocks for part in parts if side_of[part.number])
     large = [int(side_of[part.number]) for part in parts if part.blocks >= PIECE_SHARE * blocks]
     pieces = (large.count(RIGHT), large.count(LEFT))
-    return Sorted(side_of[numbered], dropped, pieces, divided, pair is not None or midline is not None)
+    return Sorted(side_of[numbered], dropped, pieces, divided, bridge_ml, pair is not None or midline is not None)
 
 
 def _pair(parts: list[Part], numbered: NDArray[np.integer], grid: Grid, scene: Scene | None) -> tuple[Part, Part] | None:
@@ -129,6 +143,18 @@ def _divide_largest(numbered: NDArray[np.integer], largest: Part, grid: Grid, mi
         return False
     numbered[where][halves == 2] = numbered.max() + 1
     return True
+
+
+def _without_bridges(
+    numbered: NDArray[np.integer], pair: tuple[Part, Part], grid: Grid, scene: Scene | None, bridge_mm: float
+) -> float:
+    """Take the bridges between two lungs out of the numbers, in place; their volume."""
+    halves = np.where(numbered == pair[0].number, 1, np.where(numbered == pair[1].number, 2, 0)).astype(np.uint8)
+    box = box_of(halves) or ()
+    parted = drop_bridges(halves[box], grid.spacing_mm, None if scene is None else scene.hu[box], bridge_mm)
+    both = halves[box] > 0
+    numbered[box][both] = np.array([0, pair[0].number, pair[1].number], numbered.dtype)[parted[both]]
+    return np.count_nonzero(both & (parted == 0)) * grid.block_ml
 
 
 def _place(

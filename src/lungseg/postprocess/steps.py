@@ -13,6 +13,7 @@ from lungseg.postprocess.airways import MOST_BRONCHI_ML, find_airways
 from lungseg.postprocess.coarse import Blocks, Grid, Labels, Spacing, greys, nearest, paint, shares
 from lungseg.postprocess.holes import END_HOLE_MM2, fill_holes
 from lungseg.postprocess.midline import bodies, midline
+from lungseg.postprocess.necks import THICKEST_MM
 from lungseg.postprocess.pieces import LEFT, RIGHT, Reach, Scene, Sorted, sort_pieces
 
 DROPPED, AIRWAY = 3, 4  # decisions beside the two sides
@@ -30,6 +31,7 @@ class Postprocess:
         touching: lungs that grew together are divided.
         pieces: what lies away from the lungs is dropped.
         holes: holes are filled.
+        bridge_mm: thickness up to which what joins lungs that grew together is dropped; 0 only divides it.
         bronchi_ml: volume of both main bronchi at most; growth beyond it is taken for a leak into the lung.
         smallest_ml: volume of a piece beside the lungs that is kept, if it lies within near_mm.
         near_mm: gap to a lung.
@@ -42,6 +44,7 @@ class Postprocess:
     touching: bool = True
     pieces: bool = True
     holes: bool = True
+    bridge_mm: float = THICKEST_MM
     bronchi_ml: float = MOST_BRONCHI_ML
     smallest_ml: float = Reach.smallest_ml
     near_mm: float = Reach.near_mm
@@ -50,7 +53,7 @@ class Postprocess:
     end_hole_mm2: float = END_HOLE_MM2
 
     def __post_init__(self) -> None:
-        for name in ("bronchi_ml", "smallest_ml", "near_mm", "far_mm", "far_share", "end_hole_mm2"):
+        for name in ("bridge_mm", "bronchi_ml", "smallest_ml", "near_mm", "far_mm", "far_share", "end_hole_mm2"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise UserError(f"postprocess.{name} must be a number of at least 0, not {value}.")
@@ -71,6 +74,7 @@ class Lungs:
         dropped_ml: of pieces away from the lungs.
         filled_ml: of holes.
         divided: the lungs touched.
+        bridge_ml: of the bridge between them.
     """
 
     labels: Labels
@@ -79,6 +83,7 @@ class Lungs:
     dropped_ml: float = 0.0
     filled_ml: float = 0.0
     divided: bool = False
+    bridge_ml: float = 0.0
 
 
 def separate(
@@ -118,13 +123,15 @@ def separate(
         if settings.airways:
             airways = ndimage.binary_dilation(find_airways(hu, body, grid.spacing_mm, settings.bronchi_ml))
     reach = Reach(settings.smallest_ml, settings.near_mm, settings.far_mm, settings.far_share) if settings.pieces else None
-    lungs = sort_pieces(found & ~airways, grid, scene, reach, settings.touching)
+    lungs = sort_pieces(found & ~airways, grid, scene, reach, settings.touching, settings.bridge_mm)
     paint(labels, _decided(found, lungs.sides, airways, grid, settings.pieces), grid)
     airways_ml = float(filled[airways].sum()) / 255 * grid.block_ml
     filled_ml = 0.0
     if settings.holes and lungs.sides.any():
         filled_ml = fill_holes(labels, nearest(lungs.sides, grid.spacing_mm), grid, spacing_mm, settings.end_hole_mm2).volume_ml
-    return Lungs(labels, _remarks(lungs, airways_ml, filled_ml), airways_ml, sum(lungs.dropped_ml), filled_ml, lungs.divided)
+    return Lungs(
+        labels, _remarks(lungs, airways_ml, filled_ml), airways_ml, sum(lungs.dropped_ml), filled_ml, lungs.divided, lungs.bridge_ml
+    )
 
 
 def _check(mask: NDArray[Any], spacing_mm: Spacing, voxels: NDArray[Any] | None) -> None:
@@ -157,6 +164,8 @@ def _remarks(lungs: Sorted, airways_ml: float, filled_ml: float) -> tuple[str, .
         said.append(f"one lung only was found, the patient's {NAMES[present[0]]} lung{how}")
     if lungs.divided:
         said.append("the lungs touched and were divided")
+    if lungs.bridge_ml >= WORTH_SAYING_ML:
+        said.append(f"a bridge of {lungs.bridge_ml:.0f} mL between the lungs was dropped")
     said += [f"the {NAMES[side]} lung lies in {lungs.pieces[side - 1]} pieces" for side in present if lungs.pieces[side - 1] > 1]
     if airways_ml >= WORTH_SAYING_ML:
         said.append(f"airways of {airways_ml:.0f} mL were taken out")
