@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from lungseg.postprocess.coarse import Blocks, Floats, Spacing, box_of
 
-THICKEST_MM = 13.0  # of a bridge; lungs that touch over more are not parted by more than a cut
+THICKEST_MM = 10.0  # of a bridge; lungs that touch over more are not parted by more than a cut
 MORE_MM = 3.0  # the ball's radius beyond half the thickness at the cut, for a bridge is not even
 SLACK_BLOCKS = 2  # on the way from lung to lung, over the shortest way in a slice
 ROOT_BLOCKS = 4  # from a lung; so far it may taper to the thickness at the cut
@@ -41,9 +41,11 @@ def drop_bridges(
     padded = np.pad(halves, ((0, 0), (1, 1), (1, 1)))  # a lung may lie against the side of the volume
     depth = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[:, 1:-1, 1:-1]
     bridges = np.zeros(halves.shape, bool)
-    for half_mm in np.unique(ndimage.maximum(depth, cuts, range(1, count + 1))):
-        if 2 * half_mm <= thickest_mm:
-            bridges |= _recut(out, depth, half_mm, min(half_mm + MORE_MM, thickest_mm / 2), spacing_mm)
+    deepest_mm = _deepest(thickest_mm, max(spacing_mm[1:]))
+    for cut_mm in np.unique(ndimage.maximum(depth, cuts, range(1, count + 1))):
+        if cut_mm <= deepest_mm + max(spacing_mm[1:]) / 2:  # a cut at a root lies deeper than the bridge
+            half_mm = min(cut_mm, deepest_mm)
+            bridges |= _recut(out, depth, half_mm, min(half_mm + MORE_MM, deepest_mm), spacing_mm)
     out[bridges if hu is None else bridges & (hu > DENSE_HU)] = 0
     return out
 
@@ -85,6 +87,11 @@ def _recut(halves: NDArray[np.uint8], depth: NDArray[np.float64], half_mm: float
     halves[box][thin] = np.where(steps[0] <= steps[1], 1, 2)[thin]
     halves[opened] = lungs[opened]
     return bridges
+
+
+def _deepest(thick_mm: float, block_mm: float) -> float:
+    """The greatest depth in a bridge of this thickness, whose blocks are those filled by half, and a little for rounding."""
+    return float(np.ceil(np.floor(thick_mm / block_mm + 1) / 2)) * block_mm + 0.1
 
 
 def _opened(depth: NDArray[np.float64], ball_mm: float, spacing_mm: Spacing) -> Blocks:

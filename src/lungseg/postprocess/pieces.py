@@ -19,6 +19,8 @@ RIGHT, LEFT = 1, 2  # sides of the patient
 
 ACROSS = 0.65  # of the width of both lungs: a piece that reaches so far may be both of them
 GAS_HU, GAS_BELOW_LUNG_HU = -930.0, 50.0  # a piece so dark, and so much darker than the lungs, is gas in the bowels
+LOW = 0.4  # of the lungs' height: bowel and stomach lie no higher
+LOW_GAS_HU, LOW_GAS_BELOW_LUNG_HU = -870.0, 40.0  # of the dark quarter
 LEAST_ROOFED = 0.6  # of a piece's columns that have lung above and none below: it lies under the dome of the diaphragm
 MOST_OUTSIDE = 0.8  # of a piece lies outside the body
 PIECE_SHARE = 0.01  # of the lungs; a smaller piece is not worth counting
@@ -197,12 +199,24 @@ def _is_lung(
     own = numbered == part.number
     if scene is not None and (_is_gas(own, lungs > 0, scene) or np.count_nonzero(own & ~scene.body) > MOST_OUTSIDE * part.blocks):
         return False
+    small = part.blocks < reach.far_share * lung_blocks  # a large piece may be emphysema
+    if scene is not None and small and _is_low_gas(own, part, lungs > 0, scene):
+        return False
     return gap_mm <= reach.near_mm or not _is_roofed(own, part, lungs)
 
 
 def _is_gas(own: Blocks, lungs: Blocks, scene: Scene) -> bool:
     darkness = float(np.median(scene.hu[own]))
     return darkness < GAS_HU and darkness < float(np.median(scene.hu[lungs])) - GAS_BELOW_LUNG_HU
+
+
+def _is_low_gas(own: Blocks, part: Part, lungs: Blocks, scene: Scene) -> bool:
+    """Whether the dark quarter of a piece low in the chest is darker than the lungs' own: gas whose rim is half wall."""
+    planes = np.flatnonzero(lungs.any(axis=(1, 2)))
+    if (part.z[0] + part.z[1]) / 2 > planes[0] + LOW * (planes[-1] - planes[0]):
+        return False
+    core, lung = (float(np.percentile(scene.hu[where], 25)) for where in (own, lungs))
+    return core < LOW_GAS_HU and core < lung - LOW_GAS_BELOW_LUNG_HU
 
 
 def _is_roofed(own: Blocks, part: Part, lungs: Labels) -> bool:
