@@ -26,6 +26,7 @@ NEAR_AIR, NEAR_TISSUE = 80.0, 120.0  # HU between a level and where a repair put
 MOST_SPREAD = 0.32  # of the way from air to tissue lie the quarters of tissue apart in a CT; farther in MR and narrow windows
 LEAST_CUT = 0.004  # of the pixels have the greatest value: a window cut bone
 MOST_UNLIKE = 0.9  # of the slices may look unlike an axial chest; a narrow field of view does
+MOST_LABELS = 16  # whole numbers up to this are labels
 MOST_NORMALISED = 100.0  # is the widest range of normalised values, with metal
 ASK_WINDOW = "give input.window=LEVEL,WIDTH if the window is known"
 ASK_SLOPE = "give input.slope= and input.intercept="
@@ -82,6 +83,11 @@ def judge(voxels: NDArray[Any]) -> Judgement:
     if repair is not None:
         return Judgement(kind, False, True, *repair, f"{kind}: taken as {_formula(*repair)}", levels)
     return Judgement(kind, False, kind in (EIGHT_BIT, WINDOWED, NORMALISED), 1.0, 0.0, _asked(kind, levels), levels)
+
+
+def are_labels(voxels: NDArray[Any]) -> bool:
+    """Whether the voxels of a volume are no grey values but a label map: few whole numbers from 0 on."""
+    return voxels.dtype.kind in "bui" and bool(voxels.min() >= 0 and voxels.max() <= MOST_LABELS)
 
 
 def _turned(levels: Levels, straight: Levels) -> Judgement:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import write_text
+from lungseg.imaging.greys import are_labels
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.planes import LUNG_WINDOW_HU, planes
@@ -206,6 +207,8 @@ def _key(path: Path) -> str:
 def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, advance: Callable[[float], None]) -> Result:
     try:
         scan, seconds = reading.result()
+        if item.is_volume and item.source.series is None and are_labels(scan.volume.voxels):
+            raise UserError(f"{item.image} holds labels, no grey values: give the scan.")
         volume = scan.volume if item.is_volume else _slices(scan.volume)
         truth = _truth(item, scan.volume, extras)
         number, total = count(1), len(volume.canonical().voxels)

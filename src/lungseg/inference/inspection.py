@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import header_doubts
-from lungseg.imaging.greys import HU, judge
+from lungseg.imaging.greys import HU, are_labels, judge
 from lungseg.imaging.plausibility import look
 from lungseg.imaging.readers import Chosen, Found, choose, find, read
 from lungseg.imaging.series import Series, folder_of, pictures_of
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
-from lungseg.imaging.volume import Grid, Volume
+from lungseg.imaging.volume import Grid
 from lungseg.postprocess.faults import find_faults
 
 SAMPLES = 6  # slices of a DICOM series whose grey values are read
-MOST_LABELS = 16  # a volume of whole numbers up to this is a label map
 UNLIKE = 0.5  # of the slices looked at may be unlike an axial chest
 
 
@@ -147,7 +146,7 @@ def _file(file: Path, root: Path, right: int) -> Entry:
     grid, doubts = scan.volume.grid, list(scan.doubts)
     verdict = ""
     low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    if kind == "volume" and grid is not None and _is_label_map(scan.volume, low, high):
+    if kind == "volume" and grid is not None and are_labels(volume.voxels):
         kind, greys, verdict = "labels", f"values {low:g} to {high:g}", "it holds labels, no grey values"
         if high > 0:
             assert volume.grid is not None
@@ -184,10 +183,6 @@ def _judged(stack: NDArray[Any], is_axial: bool, is_volume: bool) -> tuple[str, 
     if is_axial and sum(one.unlike_ct for one in looks) > UNLIKE * len(looks):
         doubts.append("it does not look like an axial chest CT")
     return found.name, (float(stack.min()), float(stack.max())), doubts
-
-
-def _is_label_map(volume: Volume, low: float, high: float) -> bool:
-    return volume.voxels.dtype.kind in "bui" and low >= 0 and high <= MOST_LABELS
 
 
 def _direction_doubts(grid: Grid) -> Sequence[str]:
