@@ -6,8 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from builders import write_slice
+from dicoms import series, write
 from lungseg.metrics.definitions import DEFINITIONS
+from patients import HU, PLACE, SIDES, save
 
 CHECKOUT = Path(__file__).parents[2]
 TRAINING_ONLY = ("pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "albumentations", "tensorboard", "lungseg.training")
@@ -22,16 +26,20 @@ def modules_after(code: str, *arguments: str) -> tuple[str, set[str]]:
 
 def test_prediction_needs_nothing_of_training(checkpoint_file: Path, tmp_path: Path) -> None:
     write_slice(tmp_path / "in", tmp_path / "truth", "a.png", seed=0)
+    save(tmp_path / "in" / "b.nrrd")
+    write(tmp_path / "in" / "ct", series(HU, PLACE))
+    for name in ("b.nrrd", "ct.nrrd"):
+        save(tmp_path / "truth" / name, (SIDES > 0).astype(np.uint8))
     words = ["predict", f"ckpt={checkpoint_file}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
     words += [f"truth={tmp_path / 'truth'}", "overlays=true", "probabilities=true"]
     _, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
-    assert (tmp_path / "out" / "a.png").is_file()
+    assert {"a.png", "b.nrrd", "ct.nii.gz", "measurements.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert "torch" in loaded
     assert not loaded & set(TRAINING_ONLY)
 
 
 def test_help_loads_no_torch_and_says_everything() -> None:
-    for words in (["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]):
+    for words in (["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["inspect", "--help"]):
         out, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
         assert out
         assert not loaded & {"torch", "numpy", *TRAINING_ONLY}, words
@@ -48,6 +56,14 @@ def test_help_of_training_answers_at_once() -> None:
     assert {"data", "model", "loss", "augmentation", "trainer", "logger", "experiment", "resunet_small", "ckpt_path=last"} <= said
     assert {"train.py", "iou_pooled", "false_lung_images", "val/iou"} <= said
     assert DEFINITIONS in done.stdout
+
+
+def test_inspection_needs_no_torch(tmp_path: Path) -> None:
+    write(tmp_path / "ct", series(HU, PLACE))
+    save(tmp_path / "a.nrrd")
+    said, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", "inspect", str(tmp_path))
+    assert "2 scans would be segmented" in said
+    assert not loaded & {"torch", *TRAINING_ONLY}
 
 
 def test_a_refusal_of_prediction_needs_no_torch(tmp_path: Path) -> None:

@@ -100,6 +100,13 @@ def test_doubts_are_logged(segmenter: Segmenter, caplog: pytest.LogCaptureFixtur
     assert any("HU with an offset" in message for message in caplog.messages)
 
 
+def test_a_folder_of_several_scans_asks_which(segmenter: Segmenter, tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / f"p{number}", series(HU[:4], PLACE, seed=number, StudyInstanceUID=f"1.2.{number + 1}"))
+    with pytest.raises(UserError, match="holds 2 scans"):
+        segmenter(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("given", "spacing_mm", "part"),
     [

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -179,7 +180,9 @@ def test_a_mask_has_the_format_of_its_volume_or_the_one_asked_for(
     name: str, words: tuple[str, ...], mask: str, seeing_file: Path, tmp_path: Path
 ) -> None:
     source = save(tmp_path / "in" / name, orientation="LPI", direction=OBLIQUE)
-    done_well(predict(seeing_file, source.parent, tmp_path / "out", *words, "overlays=false"))
+    done = done_well(predict(seeing_file, source.parent, tmp_path / "out", *words, "overlays=false"))
+    assert "volumes and densities are in measurements.csv" in done.out
+    assert "overlays/" not in done.out  # there are none
     assert files(tmp_path / "out") == {mask} | TABLES  # the .raw beside a .mhd is no scan of its own
     written = tmp_path / "out" / mask
     assert_same_grid(written, source)
@@ -221,6 +224,17 @@ def test_the_same_points_have_the_same_labels_however_a_file_lies(seeing_file: P
             assert geometry(mask) == geometry(folder / name), name
         volumes = [row(out, name, side)["volume_ml"] for side in ("right", "left")]
         assert volumes == [row(out, "LPS.nii.gz", side)["volume_ml"] for side in ("right", "left")]
+
+
+def test_a_nifti_header_that_places_voxels_in_one_way_only_is_kept(seeing_file: Path, tmp_path: Path) -> None:
+    whole = save(tmp_path / "in" / "both.nii", orientation="LAS").read_bytes()
+    for name, qform, sform in (("q.nii", 1, 0), ("s.nii", 0, 1), ("aligned.nii", 2, 4)):
+        (tmp_path / "in" / name).write_bytes(whole[:252] + struct.pack("<2h", qform, sform) + whole[256:])
+    done_well(predict(seeing_file, tmp_path / "in", tmp_path / "out", "overlays=false"))
+    for name in ("q.nii", "s.nii", "aligned.nii"):
+        mask = tmp_path / "out" / f"{name}.gz"
+        assert geometry(mask) == geometry(tmp_path / "in" / name)
+        np.testing.assert_array_equal(labels(mask), labels(tmp_path / "out" / "both.nii.gz"))
 
 
 def test_sides_are_the_patients_in_a_prone_series_too(seeing_file: Path, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def _predict(options: Options, debug: bool) -> int:
         warned = sum(bool(result.warnings) for result in results)
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
         if any(result.lungs for result in results):
-            told += "; look at overlays/, volumes and densities are in measurements.csv"
+            told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
         if warned and not options.quiet:
             log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")

@@ -64,6 +64,8 @@ def scores(results: Sequence[Result]) -> dict[str, float]:
 def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, advance: Callable[[float], None]) -> Result:
     try:
         scan, seconds = reading.result()
+        if item.is_volume and scan.volume.holds_labels:
+            raise UserError(f"{item.image} holds labels, no grey values: give the scan that they were made for.")
         volume = scan.volume if item.is_volume else as_slices(scan.volume)
         truth = _truth(item, scan.volume, extras)
         number, total = count(1), len(volume.canonical().voxels)

@@ -98,7 +98,7 @@ def segment_volume(
         UserError: the network needs HU and these are none, or the volume is a mask.
     """
     if volume.holds_labels:
-        raise UserError("it holds labels, no grey values: give the image that they were made for.")
+        raise UserError("the volume holds labels, no grey values: give the scan that they were made for.")
     seconds: dict[str, float] = {}
     canonical = volume.canonical()
     with _timed(seconds, "grey_values"):
