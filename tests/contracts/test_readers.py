@@ -1,5 +1,6 @@
 """What the reader must do with every kind of scan: give its values and places exactly, or one sentence, and invent nothing."""
 
+import gzip
 import os
 import re
 import tempfile
@@ -41,7 +42,7 @@ from dicoms import (
     write,
     write_slice,
 )
-from kinds import EXACT
+from kinds import EXACT, STACK
 from lungseg.errors import UserError
 from lungseg.imaging.readers import Scan, find, read
 
@@ -776,3 +777,37 @@ def test_a_volume_that_is_cut_off_is_refused(suffix: str, tmp_path: Path, capfd:
         path.write_bytes(whole[: int(share * len(whole))])
         assert str(path) in refusal(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_a_volume_that_does_not_say_how_the_patient_lies_is_doubted(name: str, tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(STACK)
+    sitk.WriteImage(image, str(tmp_path / name))
+    assert read(tmp_path / name).doubts == ()
+    data = gzip.decompress((tmp_path / name).read_bytes()) if name.endswith(".gz") else (tmp_path / name).read_bytes()
+    if name.endswith(".gz"):  # neither form is said to hold
+        (tmp_path / name).write_bytes(gzip.compress(data[:252] + bytes(4) + data[256:]))
+    else:
+        head = b"space: left-posterior-superior\n"
+        bare = data.replace(head, b"").replace(b"space origin: (0,0,0)\n", b"")
+        bare = bare.replace(b"space directions: (1,0,0) (0,1,0) (0,0,1)\n", b"spacings: 1 1 1\n")
+        (tmp_path / name).write_bytes(bare)
+    assert any("how the patient lies" in doubt for doubt in read(tmp_path / name).doubts)
+
+
+def test_a_spacing_that_no_scanner_has_is_doubted(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(STACK)
+    image.SetSpacing((700.0, 700.0, 2500.0))  # as metres in a file that speaks of mm
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    assert any("700 x 700 x 2.5e+03 mm" in doubt for doubt in read(tmp_path / "a.nii.gz").doubts)
+
+
+def test_one_slice_of_unknown_thickness_says_so(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(STACK[0]), str(tmp_path / "a.nii.gz"))
+    assert any("unknown thickness" in doubt for doubt in read(tmp_path / "a.nii.gz").doubts)
+
+
+def test_series_chooses_among_dicom_series_only(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(STACK), str(tmp_path / "a.nii.gz"))
+    with pytest.raises(UserError, match="no DICOM series"):
+        read(tmp_path / "a.nii.gz", series="2")

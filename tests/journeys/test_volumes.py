@@ -101,11 +101,11 @@ def test_a_hospital_folder_gives_one_mask_with_both_lungs(hospital: tuple[Path, 
 
 def test_what_was_left_out_is_said(hospital: tuple[Path, Done]) -> None:
     out, done = hospital
-    assert done.out.startswith("1 file, cpu; left out: ")
+    assert done.out.startswith("1 scan, cpu; left out: ")
     for part in ("DICOMDIR", "1 file (is OT, no CT)", "reasons more"):
         assert part in done.out
-    assert "1 copies of slices were left out" in done.out
-    assert "1 copies of slices were left out" in record(out)["scans"][0]["remarks"]
+    assert "1 copy of a slice was left out" in done.out
+    assert "1 copy of a slice was left out" in record(out)["scans"][0]["remarks"]
 
 
 def test_the_overlay_is_a_picture_in_colour(hospital: tuple[Path, Done]) -> None:

@@ -149,7 +149,8 @@ def _predict(options: Options, debug: bool) -> int:
             options.mask_values,
             options.ignore_values,
         )
-        log.info(f"{count_of(len(work))}, {segmenter.device}{left_out}")
+        thing = "scan" if all(item.is_volume for item in work) else "file"
+        log.info(f"{count_of(len(work), thing)}, {segmenter.device}{left_out}")
         for source in sources:
             for remark in source.remarks:
                 log.info(f"{source.name}: {remark}")
@@ -234,10 +235,12 @@ def _sources(options: Options) -> "tuple[list[Source], str]":
         raise UserError(f"input={path} is neither a file nor a folder.")
     others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
     found = find(path, [other for other in others if other.resolve() != path.resolve()])
+    if options.series is not None and not found.series:
+        raise UserError(f"input={path} holds no DICOM series, of which series={options.series} could choose: leave it out.")
     if path.is_file() and not found.series:
         return [_source(path.name, path)], ""
     sources = [_source(file.relative_to(path).as_posix(), file) for file in found.files]
-    sources += _series(options, found.series)
+    sources = sorted(sources + _series(options, found.series), key=lambda source: source.name)
     if not sources:
         raise UserError(f"input={path} holds {nothing_but(found)}: check the folder and its file types.")
     return sources, f"; left out: {said_of_skipped(found.skipped)}" if found.skipped else ""

@@ -15,12 +15,14 @@ from lungseg.imaging.series import Series, best_axial, folder_of, sort_into_seri
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, read_stack, suffix_of
 from lungseg.imaging.stacking import load
 from lungseg.imaging.volume import Volume
+from lungseg.imaging.volume_files import header_doubts as volume_doubts
 from lungseg.imaging.volume_files import read_volume
 
 ALL = "all"
 SAID = 5  # reasons
 PARTS_OF_OTHERS = (".raw", ".zraw")  # the voxels of a MetaImage header
 DIRECTORY = "DICOMDIR"
+PIXELS_MM, SLICES_MM = (0.1, 10.0), (0.1, 25.0)  # of a CT, with room to spare
 NO_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -77,13 +79,16 @@ def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Sca
     if path.name == DIRECTORY and path.is_file():
         raise UserError(f"{path} is a table of contents, which holds no picture: give the folder that it lies in.")
     suffix = suffix_of(path)
+    if series is not None and suffix not in ("", *DICOM_SUFFIXES):
+        raise UserError(f"{path} is no DICOM series, of which series={series} could choose: leave it out.")
     if suffix in VOLUME_SUFFIXES:
         with reading(path):
             volume = read_volume(path, suffix)
             if volume.voxels.dtype.kind not in "buif":
                 raise UserError(f"{path} holds no grey values (type {volume.voxels.dtype}): save real numbers.")
             _check_finite(path, volume)
-        return Scan(volume)
+            doubts = volume_doubts(path, suffix)
+        return Scan(volume, doubts=(*doubts, *_spacing_doubts(volume)))
     if suffix in DICOM_SUFFIXES or (suffix == "" and is_image(path)):
         return _dicom_file(path, series, allow_gaps)
     return Scan(Volume(read_stack(path)))
@@ -106,7 +111,8 @@ def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str]
     """
     voxels, grid, own = load(series, allow_gaps)
     sharp = (f"its kernel {series.kernel} is a sharp one, which raises the share below -950 HU",) if series.is_sharp else ()
-    return Scan(Volume(voxels, grid), (*remarks, *own, *sharp), header_doubts(series.first))
+    volume = Volume(voxels, grid)
+    return Scan(volume, (*remarks, *own, *sharp), (*header_doubts(series.first), *_spacing_doubts(volume)))
 
 
 def find(path: Path, without: Collection[Path] = ()) -> Found:
@@ -291,6 +297,15 @@ def said_of_skipped(skipped: Sequence[tuple[Path, str]]) -> str:
     reasons = Counter(reason for _, reason in skipped)
     said = [f"{count} file{'s' if count > 1 else ''} ({reason})" for reason, count in reasons.most_common(SAID)]
     return ", ".join([*said, *([f"{len(reasons) - SAID} reasons more"] if len(reasons) > SAID else [])])
+
+
+def _spacing_doubts(volume: Volume) -> tuple[str, ...]:
+    """Whether voxels are as large as those of a CT: a header may speak of other units, or of none."""
+    assert volume.grid is not None
+    z, y, x = volume.grid.canonical().spacing_mm
+    if PIXELS_MM[0] <= min(x, y) and max(x, y) <= PIXELS_MM[1] and SLICES_MM[0] <= z <= SLICES_MM[1]:
+        return ()
+    return (f"voxels of {x:.3g} x {y:.3g} x {z:.3g} mm are not those of a CT: correct the spacing in its header",)
 
 
 def _check_finite(path: Path, volume: Volume) -> None:

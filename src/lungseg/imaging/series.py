@@ -204,7 +204,7 @@ def _arranged(group: list[Frame]) -> Iterator[Series]:
         if key not in unique or frame.path.stat().st_size > unique[key].path.stat().st_size:  # a copy may be cut off
             unique[key] = frame
     frames, copies = list(unique.values()), len(frames) - len(unique)
-    remarks = [f"{copies} copies of slices were left out"] if copies else []
+    remarks = [_said_of(copies)] if copies else []
     heights = _positions(frames) @ frames[0].normal
     crowded = np.flatnonzero(np.diff(heights) < SAME_PLACE_MM)
     if len(crowded):
@@ -229,8 +229,12 @@ def _arranged(group: list[Frame]) -> Iterator[Series]:
                 copies += 1
             else:
                 kept.append(frame)
-        frames, remarks = kept, [f"{copies} copies of slices were left out"]
+        frames, remarks = kept, [_said_of(copies)]
     yield _judged(Series(tuple(frames), remarks=tuple(remarks)))
+
+
+def _said_of(copies: int) -> str:
+    return "1 copy of a slice was left out" if copies == 1 else f"{copies} copies of slices were left out"
 
 
 def _are_copies(one: Frame, other: Frame) -> bool:

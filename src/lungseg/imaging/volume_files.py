@@ -54,6 +54,26 @@ def read_grid(path: Path, suffix: str) -> Grid:
     return Grid.of(sitk.JoinSeries([flat]))
 
 
+def header_doubts(path: Path, suffix: str) -> tuple[str, ...]:
+    """Why the place of a volume in the patient is not certain, as far as its header shows it."""
+    reader = _header(path, suffix)
+    found = []
+    lies = {
+        "NiftiImageIO": lambda: any(_metadata(reader, key) not in ("", "0") for key in ("qform_code", "sform_code")),
+        "NrrdImageIO": lambda: _metadata(reader, "NRRD_space") != "",
+        "MetaImageIO": lambda: True,
+    }
+    if not lies[FORMATS[suffix]]():
+        found.append("its header does not say how the patient lies: right and left, or head and feet, may be exchanged")
+    if len(reader.GetSize()) == 2:
+        found.append("it is one slice of unknown thickness: volumes are of 1 mm")
+    return tuple(found)
+
+
+def _metadata(reader: sitk.ImageFileReader, key: str) -> str:
+    return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
+
+
 def is_flat(path: Path, suffix: str) -> bool:
     """Whether a file holds one slice and says so: it has two axes only."""
     return len(_header(path, suffix).GetSize()) == 2
