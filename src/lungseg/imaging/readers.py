@@ -20,6 +20,7 @@ ALL = "all"
 SAID = 5  # reasons
 PARTS_OF_OTHERS = (".raw", ".zraw")  # the voxels of a MetaImage header
 DIRECTORY = "DICOMDIR"
+FINEST_MM, COARSEST_MM = 1e-3, 1e3  # of a voxel
 NO_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -81,6 +82,7 @@ def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Sca
             volume = read_volume(path, suffix)
             if volume.voxels.dtype.kind not in "buif":
                 raise UserError(f"{path} holds no grey values (type {volume.voxels.dtype}): save real numbers.")
+            _check_spacing(path, volume)
             _check_finite(path, volume)
         return Scan(volume)
     if suffix in DICOM_SUFFIXES or (suffix == "" and is_image(path)):
@@ -104,7 +106,9 @@ def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str]
         UserError: a file cannot be read, or the slices are no regular volume.
     """
     voxels, grid, own = load(series, allow_gaps)
-    return Scan(Volume(voxels, grid), (*remarks, *own), header_doubts(series.first))
+    volume = Volume(voxels, grid)
+    _check_spacing(folder_of(series), volume)
+    return Scan(volume, (*remarks, *own), header_doubts(series.first))
 
 
 def find(path: Path, without: Collection[Path] = ()) -> Found:
@@ -289,6 +293,13 @@ def said_of_skipped(skipped: Sequence[tuple[Path, str]]) -> str:
     reasons = Counter(reason for _, reason in skipped)
     said = [f"{count} file{'s' if count > 1 else ''} ({reason})" for reason, count in reasons.most_common(SAID)]
     return ", ".join([*said, *([f"{len(reasons) - SAID} reasons more"] if len(reasons) > SAID else [])])
+
+
+def _check_spacing(path: Path, volume: Volume) -> None:
+    assert volume.grid is not None
+    if not all(FINEST_MM <= mm <= COARSEST_MM for mm in volume.grid.spacing_mm):
+        said = " x ".join(f"{mm:.3g}" for mm in reversed(volume.grid.spacing_mm))
+        raise UserError(f"{path} has voxels of {said} mm, as no scan has: correct the spacing in its header, or export it again.")
 
 
 def _check_finite(path: Path, volume: Volume) -> None:
