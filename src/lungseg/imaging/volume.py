@@ -128,8 +128,8 @@ class Volume:
 
     @staticmethod
     def of(image: sitk.Image) -> "Volume":
-        """The volume of a three-dimensional SimpleITK image, whose voxels are copied."""
-        return Volume(sitk.GetArrayFromImage(image), Grid.of(image))
+        """The volume of a three-dimensional SimpleITK image, whose voxels it shares and which it keeps; they are read only."""
+        return Volume(np.asarray(_Shared(image)), Grid.of(image))
 
     def image(self) -> sitk.Image:
         """A SimpleITK image of it.
@@ -172,3 +172,10 @@ class Volume:
         cosines, spacing = grid.direction, grid.spacing_mm[::-1]
         image = sitk.Resample(self.image(), (x, y, z), sitk.Transform(), kind, grid.origin_mm, spacing, cosines, outside)
         return Volume(sitk.GetArrayFromImage(image), grid)
+
+
+class _Shared:
+    """The voxels of an image as numpy asks for them: an array made of it keeps the image, which a view by SimpleITK does not."""
+
+    def __init__(self, image: sitk.Image) -> None:
+        self.image, self.__array_interface__ = image, sitk.GetArrayViewFromImage(image).__array_interface__
