@@ -13,33 +13,9 @@ from numpy.random import Generator
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, AllTransferSyntaxes
 
-Damage = Callable[[bytes, Generator], bytes]
+from headers import DICOM_VALUES, EXTREMES, META_VALUES, NIFTI_FIELDS, NIFTI_TYPES, NRRD_VALUES, NUMBERS, SLICE_TEXTS
 
-EXTREMES = {
-    "B": (0, 1, 7, 127, 128, 255),
-    "H": (0, 1, 2, 255, 256, 32767, 32768, 65535),
-    "I": (0, 1, 8, 64, 65535, 65536, 2**27, 2**31 - 1, 2**31, 2**32 - 1),
-    "Q": (0, 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1),
-    "f": (0.0, -1.0, 1e-45, 3e38, float("inf"), float("nan")),
-}
-NUMBERS = (
-    "0",
-    "1",
-    "-1",
-    "2",
-    "8",
-    "255",
-    "65535",
-    "65536",
-    "2147483648",
-    "99999999999999999999",
-    "1e308",
-    "1e-320",
-    "nan",
-    "-inf",
-    "x",
-    "",
-)
+Damage = Callable[[bytes, Generator], bytes]
 
 
 def pick(rng: Generator, options: Sequence[object]) -> object:
@@ -161,14 +137,6 @@ def _jpeg(data: bytes, rng: Generator) -> bytes:
     return bytes(changed)
 
 
-NIFTI_FIELDS = (
-    *((place, "H") for place in (0, 70, 70, 72, 252, 254, *range(40, 56, 2))),
-    *((place, "f") for place in (108, 112, 116, *range(76, 108, 4), *range(256, 328, 4))),
-    (123, "B"),
-)
-NIFTI_TYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304)
-
-
 def _nifti(data: bytes, rng: Generator) -> bytes:
     changed = bytearray(data)
     for _ in range(int(rng.integers(1, 4))):
@@ -222,12 +190,32 @@ def _npy(data: bytes, rng: Generator) -> bytes:
     return b"\x93NUMPY\1\0" + struct.pack("<H", 118) + header.encode().ljust(118) + data[128:]
 
 
-DICOM_VALUES = {
-    "Rows": (0, 1, 22, 24, 512, 65535), "Columns": (0, 1, 30, 32, 512, 65535), "SamplesPerPixel": (0, 2, 3, 4, 65535),
-    "BitsAllocated": (0, 1, 7, 8, 12, 16, 32, 64, 65535), "BitsStored": (0, 1, 8, 12, 17, 65535), "HighBit": (0, 7, 65535),
-    "PixelRepresentation": (0, 1, 2, 65535), "PlanarConfiguration": (0, 1, 7),
-    "PhotometricInterpretation": ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "PALETTE COLOR", "", "x" * 16),
-}  # fmt: skip
+def lying_slice(data: bytes, rng: Generator) -> bytes:
+    """A slice of a series whose header says another place, size, rescale or origin; of a multi-frame file that of some frames."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    with pydicom.config.disable_value_validation():
+        for _ in range(int(rng.integers(1, 4))):
+            if rng.random() < 0.25:
+                name = str(pick(rng, list(DICOM_VALUES)))
+                setattr(dataset, name, pick(rng, DICOM_VALUES[name]))
+                continue
+            name = str(pick(rng, list(SLICE_TEXTS)))
+            tag, text = pydicom.datadict.tag_for_keyword(name), str(pick(rng, SLICE_TEXTS[name]))
+            holders = [item for item in _all_items(dataset) if tag in item] or [dataset]
+            for holder in holders if rng.random() < 0.5 else [pick(rng, holders)]:
+                holder.add(pydicom.DataElement(tag, "LO", text))  # type: ignore[attr-defined]
+    return _written(dataset)
+
+
+def _all_items(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
+    return [dataset, *(inner for element in dataset if element.VR == "SQ" for item in element.value for inner in _all_items(item))]
+
+
+def _written(dataset: pydicom.Dataset) -> bytes:
+    written = io.BytesIO()
+    implicit = dataset.file_meta.TransferSyntaxUID.is_implicit_VR
+    pydicom.dcmwrite(written, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False, force_encoding=True)
+    return written.getvalue()
 
 
 def _dicom(data: bytes, rng: Generator) -> bytes:
@@ -251,10 +239,60 @@ def _dicom(data: bytes, rng: Generator) -> bytes:
     for name, value in raw.items():  # as bytes, for pydicom would refuse to write some of them
         with pydicom.config.disable_value_validation():
             dataset.add(pydicom.DataElement(pydicom.datadict.tag_for_keyword(name), "LO", value))
-    written = io.BytesIO()
-    implicit = dataset.file_meta.TransferSyntaxUID.is_implicit_VR
-    pydicom.dcmwrite(written, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False, force_encoding=True)
-    return written.getvalue() if rng.random() < 0.7 else anywhere(written.getvalue(), rng)
+    written = _written(dataset)
+    return written if rng.random() < 0.7 else anywhere(written, rng)
+
+
+def _nrrd(data: bytes, rng: Generator) -> bytes:
+    head, gap, body = data.partition(b"\n\n")
+    return b"".join(_of_lines(head.decode("latin-1").split("\n"), ": ", NRRD_VALUES, gap, body, rng))
+
+
+def _meta(data: bytes, rng: Generator) -> bytes:
+    first, mark, rest = data.partition(b"ElementDataFile")
+    last, gap, body = rest.partition(b"\n")
+    return b"".join(_of_lines((first + mark + last).decode("latin-1").split("\n"), " = ", META_VALUES, gap, body, rng))
+
+
+def _of_lines(
+    lines: list[str], between: str, values: dict[str, tuple[str, ...]], gap: bytes, body: bytes, rng: Generator
+) -> tuple[bytes, bytes, bytes]:
+    """A header of lines with other values, more lines or fewer, before data that are packed, cut, or far larger inside."""
+    for _ in range(int(rng.integers(1, 4))):
+        key = str(pick(rng, list(values)))
+        if rng.random() < 0.15:
+            key = str(pick(rng, [line.partition(between)[0] for line in lines]))
+        value = str(pick(rng, values.get(key, NUMBERS) if rng.random() < 0.85 else NUMBERS))
+        made = f"{key}{between}{value}"
+        at = next((number for number, line in enumerate(lines) if line.startswith(key + between.strip(" "))), None)
+        at = at if at is not None else next((number for number, line in enumerate(lines) if line.startswith(key + between)), None)
+        way = rng.random()
+        if at is not None and way < 0.75:
+            lines[at] = made
+        elif at is not None and way < 0.85 and len(lines) > 1:
+            del lines[at]
+        else:
+            lines.insert(int(rng.integers(1, len(lines))) if len(lines) > 1 else 0, made)
+    way = rng.random()
+    if way < 0.35:
+        whole = _unpacked(body)
+        cut = anywhere(whole, rng) if rng.random() < 0.3 else whole
+        packed = (gzip.compress, zlib.compress, lambda kept: gzip.compress(kept) * 2)[int(rng.integers(3))](cut)
+        body = pick(rng, (packed, packed, _cut(packed, rng), _flip(packed, rng), gzip.compress(bytes(2**26), 9)))  # type: ignore[assignment]
+        if rng.random() < 0.7:
+            lines = [line if not line.startswith("encoding") else "encoding: gzip" for line in lines]
+            lines = [line if not line.startswith("CompressedData ") else "CompressedData = True" for line in lines]
+    elif way < 0.5:
+        body = anywhere(body, rng)
+    head = "\n".join(lines).encode("latin-1", "replace")
+    return head, gap, body
+
+
+def _unpacked(body: bytes) -> bytes:
+    try:
+        return zlib.decompress(body, zlib.MAX_WBITS | 32)
+    except zlib.error:
+        return body
 
 
 def _zip(data: bytes, rng: Generator) -> bytes:
@@ -278,6 +316,9 @@ KNOWING: dict[str, Damage] = {
     ".jpg": _jpeg,
     ".nii": _nifti,
     ".nii.gz": _gzipped,
+    ".nrrd": _nrrd,
+    ".mha": _meta,
+    ".mhd": _meta,
     ".npy": _npy,
     ".dcm": _dicom,
     ".ckpt": _zip,

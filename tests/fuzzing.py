@@ -5,6 +5,7 @@ The law: a mask of the very size of its image, or one sentence for the user. ``w
 """
 
 import io
+import json
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,19 @@ import torch
 from numpy.random import Generator
 from PIL import Image
 
+import dicoms
 import lies
 from builders import write_slice
-from damage import of_kind, pick
+from damage import lying_slice, of_kind, pick
 from kinds import DISC, EXACT, GREY8, dicom, nifti, opencv, palette, pillow, tiff
 from lungseg import checkpoint, cli
 from lungseg.commands.predict import TABLES
 from lungseg.commands.single import Single
 from lungseg.data.sources import ManifestSource
 from lungseg.errors import UserError
+from lungseg.imaging.readers import Scan, read
 from lungseg.imaging.slices import read_labels, read_stack
+from lungseg.imaging.volume import Volume
 from lungseg.inference.segmenter import Segmenter
 from lungseg.preprocess import Preprocess
 from watched import CASE, Wrong, serve
@@ -56,6 +60,15 @@ MASKS = {
     "dicom": ("m.dcm", lambda path: dicom(path, DISC.astype(np.uint16))),
     "nii.gz": ("m.nii.gz", lambda path: nifti(path, np.stack([DISC] * 3))),
 }
+STUDIES: dict[str, Callable[[Path], Any]] = {
+    "series": lambda folder: dicoms.write(folder, dicoms.series(dicoms.plain_hu((6, 16, 20)))),
+    "two series": lambda folder: [
+        dicoms.write(folder / seed, dicoms.series(dicoms.plain_hu((5, 16, 20)), seed=seed)) for seed in "ab"
+    ],
+    "litter": lambda folder: [dicoms.write(folder, dicoms.series(dicoms.plain_hu((5, 16, 20)))), dicoms.litter(folder)],
+    "multi-frame": lambda folder: dicoms.enhanced(folder / "a.dcm", dicoms.series(dicoms.plain_hu((7, 16, 20)))),
+}
+VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 NET = {"class": "ResUNet", "widths": [4, 8], "norm": "batch", "shortcut": True, "dropout": 0.0, "deep_supervision": False}
 
 
@@ -67,10 +80,14 @@ class Seeds:
 
     def __post_init__(self) -> None:
         for group, kinds in (("images", IMAGES), ("masks", MASKS)):
-            for kind, (name, write) in kinds.items():
+            for kind, (name, make) in kinds.items():
                 path = self.path(group, kind, name)
                 path.parent.mkdir(parents=True)
-                write(path)  # type: ignore[operator]
+                make(path)  # type: ignore[operator]
+        for kind, study_of in STUDIES.items():
+            folder = self.path("studies", kind, "study")
+            folder.mkdir(parents=True)
+            study_of(folder)
         torch.manual_seed(0)
         weights = checkpoint.build_net(NET).state_dict()
         self.checkpoint = self.folder / "best.ckpt"
@@ -109,6 +126,41 @@ def predict(seeds: Seeds, work: Path, rng: Generator) -> str:
     kind, path = _damaged(seeds, work, rng, "images", IMAGES)
     words = [word for word in ("overlays=true", "probabilities=true") if rng.random() < 0.3]
     return f"predict, {kind}: {_predict(seeds.checkpoint, path, work / 'out', *words)}"
+
+
+def study(seeds: Seeds, work: Path, rng: Generator) -> str:
+    """A DICOM folder with one damaged file or several."""
+    kind = str(pick(rng, list(STUDIES)))
+    folder = Path(shutil.copytree(seeds.path("studies", kind, "study"), work / "study"))
+    files = sorted(path for path in folder.rglob("*.dcm") if not path.name.startswith("."))
+    chosen = files if rng.random() < 0.2 else rng.permutation(np.array(files))[: int(rng.integers(1, 4))]
+    hurt, once = (lying_slice, lying_slice, of_kind("a.dcm"))[int(rng.integers(3))], int(rng.integers(2**31))
+    for path in chosen:
+        # The same lie in all files is a lie of the series.
+        own = np.random.default_rng(once) if len(chosen) == len(files) else rng
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path.write_bytes(hurt(path.read_bytes(), own))
+    if rng.random() < 0.35:
+        return f"inspect dicom study, {kind}: {_inspect(folder, work)}"
+    words = [word for word in ("input.allow_gaps=true", "series=all", "format=nrrd", "probabilities=true") if rng.random() < 0.25]
+    code = _command("predict", f"ckpt={seeds.checkpoint}", f"input={folder}", f"output={work / 'out'}", "device=cpu", *words)
+    masks = _masks(work / "out")
+    if any((work / "out").rglob(".partial-*")) or (code == 0 and not masks) or (code == 2 and masks):
+        raise Wrong(f"exit code {code} and {[path.name for path in masks]}")
+    scan = _sentence_or(lambda: read(folder, allow_gaps="input.allow_gaps=true" in words))
+    if code == 0 and len(masks) == 1 and scan is not None and scan.volume.grid is not None:
+        _check_geometry(masks[0], scan)
+    return f"dicom study, {kind}: {('done', 'partly', 'refused')[code]}"
+
+
+def inspect(seeds: Seeds, work: Path, rng: Generator) -> str:
+    group, kinds = ("images", IMAGES) if rng.random() < 0.7 else ("masks", MASKS)
+    kind, path = _damaged(seeds, work, rng, group, kinds)
+    if rng.random() < 0.5:
+        shutil.copy(seeds.folder / "i" / "b.tif", path.parent)
+        path = path.parent
+    return f"inspect, {kind}: {_inspect(path, work)}"
 
 
 def truth(seeds: Seeds, work: Path, rng: Generator) -> str:
@@ -154,14 +206,16 @@ def contents(seeds: Seeds, work: Path, rng: Generator) -> str:
 
 
 SHARES: dict[Callable[[Seeds, Path, Generator], str], float] = {
-    image: 0.27,
-    mask: 0.13,
-    predict: 0.22,
+    image: 0.19,
+    mask: 0.10,
+    predict: 0.21,
+    study: 0.12,
+    inspect: 0.07,
     truth: 0.03,
-    manifest: 0.12,
+    manifest: 0.09,
     experiment: 0.04,  # the slowest by far
-    archive: 0.08,
-    contents: 0.11,
+    archive: 0.06,
+    contents: 0.09,
 }
 
 
@@ -177,9 +231,15 @@ def attempt(seeds: Seeds, work: Path, seed: int, number: int) -> str:
 
 
 def _damaged(seeds: Seeds, work: Path, rng: Generator, group: str, kinds: dict[str, Any]) -> tuple[str, Path]:
-    kind = str(pick(rng, list(kinds)))
+    volumes = [kind for kind, made in kinds.items() if made[0].endswith(VOLUMES)]
+    kind = str(pick(rng, volumes if rng.random() < 0.35 else list(kinds)))
     name = kinds[kind][0]
-    path = work / name
+    path = work / "given" / name
+    shutil.copytree(seeds.path(group, kind, name).parent, path.parent)  # of some kinds the voxels lie beside
+    others = [other for other in path.parent.iterdir() if other != path]
+    if others and rng.random() < 0.3:
+        others[0].write_bytes(of_kind(others[0].name)(others[0].read_bytes(), rng))
+        return kind, path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path.write_bytes(of_kind(name)(seeds.path(group, kind, name).read_bytes(), rng))
@@ -202,36 +262,65 @@ def _check_sentence(text: str) -> None:
         raise Wrong(f"it ran out of memory: {text}")
 
 
-def _command(*words: str) -> int:
+def _command(*words: str, silent: tuple[int, ...] = (0,)) -> int:
+    """The exit code of a command that kept the law.
+
+    Args:
+        silent: codes that need no sentence.
+    """
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = cli.main(words)
     said = [line for line in (out.getvalue() + err.getvalue()).splitlines() if line.startswith(("Error: ", "Warning: "))]
     if code not in (0, 1, 2) or "Traceback" in out.getvalue() + err.getvalue():
         raise Wrong(f"exit code {code}: {out.getvalue()} {err.getvalue()}")
-    if code and not any(line.startswith("Error: ") for line in said):
+    if code not in silent and not any(line.startswith("Error: ") for line in said):
         raise Wrong(f"exit code {code} without a sentence: {out.getvalue()} {err.getvalue()}")
     if code == 2 and len(err.getvalue().splitlines()) != 1:
         raise Wrong(f"more than one sentence: {err.getvalue()}")
     for line in said:
         _check_sentence(line)
+    for line in (out.getvalue() + err.getvalue()).splitlines():
+        if not line.isprintable():
+            raise Wrong(f"a terminal would obey: {line!r}")
     return code
+
+
+def _inspect(path: Path, work: Path) -> str:
+    code = _command("inspect", str(path), f"json={work / 'found.json'}", silent=(0, 1))
+    if (code < 2) != (work / "found.json").is_file() or any(work.rglob(".partial-*")):
+        raise Wrong(f"exit code {code} and {sorted(work.iterdir())}")
+    if code < 2:
+        json.loads((work / "found.json").read_text(encoding="utf-8"))
+    return ("well", "nothing", "refused")[code]
 
 
 def _predict(ckpt: Path, path: Path, out: Path, *words: str) -> str:
     """A prediction, which leaves a mask of its image's own size or none."""
     code = _command("predict", f"ckpt={ckpt}", f"input={path}", f"output={out}", "device=cpu", *words)
-    masks = [file for file in out.glob("*") if file.name not in TABLES and file.is_file()] if out.exists() else []
+    masks = _masks(out)
     if any(out.rglob(".partial-*")) or (code and masks) or (not code and len(masks) != 1):
         raise Wrong(f"exit code {code} and {[file.name for file in masks]}")
     for file in masks:
-        found, stack = read_stack(file), read_stack(path)
-        if (
-            found.shape != stack.shape
-            or not np.isin(found, (0, 1, 2) if file.name.endswith((".nii.gz", ".nrrd", ".mha")) else (0, 255)).all()
-        ):
-            raise Wrong(f"a mask of {found.shape} with {np.unique(found)[:5]} for an image of {stack.shape}")
+        _check_geometry(file, read(path))
     return "refused" if code else "done"
+
+
+def _masks(out: Path) -> list[Path]:
+    beside = (out / "overlays", out / "probabilities")
+    files = (file for file in out.rglob("*") if file.is_file() and not any(file.is_relative_to(folder) for folder in beside))
+    return [file for file in files if file.name not in TABLES]
+
+
+def _check_geometry(mask: Path, scan: Scan) -> None:
+    """A volume's mask has its grid, a picture's its size."""
+    is_volume = mask.name.endswith(VOLUMES)
+    found, volume = read(mask).volume if is_volume else Volume(read_stack(mask)), scan.volume
+    stored = volume if is_volume or volume.grid is None else replace(volume, grid=None)
+    if found.voxels.shape != stored.voxels.shape or not np.isin(found.voxels, (0, 1, 2) if is_volume else (0, 255)).all():
+        raise Wrong(f"a mask of {found.voxels.shape} with {np.unique(found.voxels)[:5]} for an image of {volume.voxels.shape}")
+    if is_volume and not (found.grid and volume.grid and found.grid.is_same(volume.grid)):
+        raise Wrong(f"a mask at {found.grid} for an image at {volume.grid}")
 
 
 def _use(seeds: Seeds, path: Path, rng: Generator) -> str:

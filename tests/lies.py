@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from numpy.random import Generator
 
-from damage import EXTREMES, NUMBERS, anywhere, pick
+from damage import anywhere, pick
+from headers import EXTREMES, NUMBERS
 
 MANIFEST = """image,mask,patient,split,slope,intercept,source
 i/a.png,m/a.png,A,train,,,x

@@ -113,14 +113,14 @@ def frames(path: Path) -> list[Frame]:
             raise NoPicture(f"is a {_kind_of_file(header)} file without a picture")
         if header.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
             raise NoPicture("is a colour picture")
-        many = int(_value(header, "NumberOfFrames") or 1)
+        many = _count_of_frames(path, header)
         per_frame = _value(header, "PerFrameFunctionalGroupsSequence")
         if many == 1 and not per_frame:
             return [_frame(path, None, [header])]
         shared = [group for item in (_value(header, "SharedFunctionalGroupsSequence") or ()) for group in _groups(item)]
         own = list(per_frame or ())
         if len(own) != many:  # nothing says where each frame lies
-            return [replace(_frame(path, index, [header]), position_mm=None) for index in range(many)]
+            return [replace(_frame(path, 0, [header]), position_mm=None)] * many
         return [_frame(path, index, [*_groups(group), *shared, header]) for index, group in enumerate(own)]
 
 
@@ -141,7 +141,7 @@ def pictures(path: Path) -> Iterator[NDArray[Any]]:
         raise UserError(f"{path} is a {kind} file without a picture: remove it, or give the image files of the series.")
     if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise UserError(f"{path} is a colour picture, no grey slice: export it with one grey channel, or remove it.")
-    many = int(dataset.get("NumberOfFrames") or 1)
+    many = _count_of_frames(path, dataset)
     check_size(path, dataset.Rows * dataset.Columns)
     check_size(path, dataset.Rows * dataset.Columns * many, MAX_VOXELS)
     for index in range(many):
@@ -175,6 +175,18 @@ class _Bounded:
     def read(self, count: int = -1) -> bytes:
         left = max(0, self._size - self.tell())
         return bytes(self._file.read(left if count < 0 else min(count, left)))
+
+
+def _count_of_frames(path: Path, dataset: Dataset) -> int:
+    """How many pictures a file says it holds.
+
+    Raises:
+        ValueError: fewer than one, or more than it has bytes.
+    """
+    many = int(_value(dataset, "NumberOfFrames") or 1)
+    if not 1 <= many <= path.stat().st_size:
+        raise ValueError(f"its header says that it holds {many} pictures")
+    return many
 
 
 def _frame(path: Path, index: int | None, groups: list[Dataset]) -> Frame:

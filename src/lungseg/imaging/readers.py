@@ -23,6 +23,7 @@ SAID = 5  # reasons
 PARTS_OF_OTHERS = (".raw", ".zraw")  # the voxels of a MetaImage header
 DIRECTORY = "DICOMDIR"
 PIXELS_MM, SLICES_MM = (0.1, 10.0), (0.1, 25.0)  # of a CT, with room to spare
+FINEST_MM, COARSEST_MM = 1e-3, 1e3  # of a voxel
 NO_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -86,6 +87,7 @@ def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Sca
             volume = read_volume(path, suffix)
             if volume.voxels.dtype.kind not in "buif":
                 raise UserError(f"{path} holds no grey values (type {volume.voxels.dtype}): save real numbers.")
+            _check_spacing(path, volume)
             _check_finite(path, volume)
             doubts = volume_doubts(path, suffix)
         return Scan(volume, doubts=(*doubts, *_spacing_doubts(volume)))
@@ -112,6 +114,7 @@ def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str]
     voxels, grid, own = load(series, allow_gaps)
     sharp = (f"its kernel {series.kernel} is a sharp one, which raises the share below -950 HU",) if series.is_sharp else ()
     volume = Volume(voxels, grid)
+    _check_spacing(folder_of(series), volume)
     return Scan(volume, (*remarks, *own, *sharp), (*header_doubts(series.first), *_spacing_doubts(volume)))
 
 
@@ -306,6 +309,13 @@ def _spacing_doubts(volume: Volume) -> tuple[str, ...]:
     if PIXELS_MM[0] <= min(x, y) and max(x, y) <= PIXELS_MM[1] and SLICES_MM[0] <= z <= SLICES_MM[1]:
         return ()
     return (f"voxels of {x:.3g} x {y:.3g} x {z:.3g} mm are not those of a CT: correct the spacing in its header",)
+
+
+def _check_spacing(path: Path, volume: Volume) -> None:
+    assert volume.grid is not None
+    if not all(FINEST_MM <= mm <= COARSEST_MM for mm in volume.grid.spacing_mm):
+        said = " x ".join(f"{mm:.3g}" for mm in reversed(volume.grid.spacing_mm))
+        raise UserError(f"{path} has voxels of {said} mm, as no scan has: correct the spacing in its header, or export it again.")
 
 
 def _check_finite(path: Path, volume: Volume) -> None:

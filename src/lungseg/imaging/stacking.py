@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
+from lungseg.imaging.limits import MAX_VOXELS, check_size
 from lungseg.imaging.series import TILTED_MM, Series, folder_of, picture_of, pictures_of
 from lungseg.imaging.volume import Grid
 
@@ -34,6 +36,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     if series.is_gap:
         remarks.append(f"{series.fault.partition(':')[0]}: interpolated to {count} slices {even:.3g} mm apart")
     drift = _drift(series)
+    check_size(folder_of(series), count * first.rows * first.columns, MAX_VOXELS)
     pixels = _stacked(series, count)
     grid = Grid(
         pixels.shape,
@@ -44,7 +47,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     if np.abs(drift).max() * (heights[-1] - heights[0]) > TILTED_MM:
         angle = np.degrees(np.arctan(np.linalg.norm(drift)))
         remarks.append(f"the gantry was tilted by {angle:.1f} degrees: corrected")
-        pixels, grid = _upright(pixels, grid, drift)
+        pixels, grid = _upright(folder_of(series), pixels, grid, drift)
     return pixels, grid, tuple(remarks)
 
 
@@ -86,7 +89,7 @@ def _with_room_for(picture: NDArray[Any], voxels: NDArray[Any]) -> NDArray[Any]:
     return voxels if np.abs(picture).max() < 2**15 and (picture == np.rint(picture)).all() else voxels.astype(np.float32)
 
 
-def _upright(voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tuple[NDArray[Any], Grid]:
+def _upright(path: Path, voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tuple[NDArray[Any], Grid]:
     """Slices (Z, Y, X) that drift sideways on a grid whose axes are at right angles, wide enough for all of them.
 
     Each is shifted within its own plane by linear interpolation; what lies outside of it gets the lowest value.
@@ -97,6 +100,7 @@ def _upright(voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tu
     least = np.floor(shifts.min(axis=0))
     more = np.ceil(shifts.max(axis=0) - least).astype(int)
     air = float(voxels.min())
+    check_size(path, count * (rows + int(more[0])) * (columns + int(more[1])), MAX_VOXELS)
     upright = np.full((count, rows + more[0], columns + more[1]), air, dtype=voxels.dtype)
     for z, picture in enumerate(voxels):
         down, across = shifts[z] - least

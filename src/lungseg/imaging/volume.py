@@ -135,8 +135,8 @@ class Volume:
 
     @staticmethod
     def of(image: sitk.Image) -> "Volume":
-        """The volume of a three-dimensional SimpleITK image, whose voxels are copied."""
-        return Volume(sitk.GetArrayFromImage(image), Grid.of(image))
+        """The volume of a three-dimensional SimpleITK image, whose voxels it shares and which it keeps; they are read only."""
+        return Volume(np.asarray(_Shared(image)), Grid.of(image))
 
     def image(self) -> sitk.Image:
         """A SimpleITK image of it.
@@ -190,3 +190,10 @@ class Volume:
         if not labels:
             found = (np.rint(found) if self.voxels.dtype.kind in "bui" else found).astype(self.voxels.dtype)
         return Volume(found, grid)
+
+
+class _Shared:
+    """The voxels of an image as numpy asks for them: an array made of it keeps the image, which a view by SimpleITK does not."""
+
+    def __init__(self, image: sitk.Image) -> None:
+        self.image, self.__array_interface__ = image, sitk.GetArrayViewFromImage(image).__array_interface__

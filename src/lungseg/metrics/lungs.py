@@ -221,10 +221,12 @@ def _ends_of_round_field(lung: NDArray[np.bool_], image: NDArray[Any]) -> set[st
 
 def _meetings(lung: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where padding that fills a line (row of both arrays) from its start ends in lung: places in the lines, and the lines."""
+    lines = np.flatnonzero(lung.any(axis=1))
+    lung, shown = np.ascontiguousarray(lung[lines]), np.ascontiguousarray(shown[lines])  # along which numpy looks fast
     start, first = shown.argmax(axis=1), lung.argmax(axis=1)
     start = np.where(shown.any(axis=1), start, shown.shape[1])
-    lines = np.flatnonzero((start > 0) & (first <= start) & lung.any(axis=1))
-    return first[lines], lines
+    met = (start > 0) & (first <= start)
+    return first[met], lines[met]
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

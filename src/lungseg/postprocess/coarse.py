@@ -32,8 +32,8 @@ class Grid:
     @staticmethod
     def of(shape: tuple[int, ...], spacing_mm: Spacing, block_mm: float = BLOCK_MM) -> "Grid":
         """The grid of a volume (Z, H, W) whose voxels have this spacing."""
-        fz, fy, fx = (max(1, round(block_mm / mm)) for mm in spacing_mm)
         z, y, x = shape
+        fz, fy, fx = (max(1, round(min(block_mm / mm, size))) for mm, size in zip(spacing_mm, shape, strict=True))
         return Grid((z, y, x), (fz, fy, fx), (fz * spacing_mm[0], fy * spacing_mm[1], fx * spacing_mm[2]))
 
     @property
