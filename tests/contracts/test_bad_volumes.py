@@ -1,5 +1,7 @@
 """The contract of volumes that are not what they say: one sentence and silence, before memory is taken."""
 
+import gzip
+import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -152,3 +154,27 @@ def test_a_series_that_drifts_too_far_is_refused_before_memory_is_taken(tmp_path
     away = [piece.position + np.array([3e8 * index, 0, 0]) for index, piece in enumerate(pieces)]
     write(tmp_path, [piece.having(ImagePositionPatient=decimals(at)) for piece, at in zip(pieces, away, strict=True)])
     assert f"more than the {limits.MAX_VOXELS} that are read" in refusal(tmp_path)
+
+
+BIG_FIELDS = (("i", 0, 1), ("h", 40, 8), ("h", 70, 2), ("f", 76, 8), ("f", 108, 3), ("h", 252, 2), ("f", 256, 18))  # of NIfTI
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 0.0), (1.0, 0.0), (0.0, 5.0), (1.0, -1024.0), (0.3, 7.1), (-2.0, 1e-20)])
+def test_nifti_voxels_are_those_of_simpleitk(slope: float, intercept: float, kind: str, order: str, tmp_path: Path) -> None:
+    for name, shape in (("a.nii", (4, 5, 6)), ("a.nii.gz", (4, 5, 6)), ("flat.nii", (5, 6))):
+        path = tmp_path / name
+        values = np.random.default_rng(0).integers(0, 120, shape).astype(kind)
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "little.nii"))
+        data = bytearray((tmp_path / "little.nii").read_bytes())
+        struct.pack_into("<2f", data, 112, slope, intercept)
+        if order == ">":
+            for fmt, place, count in BIG_FIELDS:
+                numbers = struct.unpack_from(f"<{count}{fmt}", data, place)
+                struct.pack_into(f">{count}{fmt}", data, place, *numbers)
+            data[352:] = values.astype(values.dtype.newbyteorder(">")).tobytes()
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        expected, found = sitk.GetArrayFromImage(sitk.ReadImage(str(path))), read(path).volume.voxels
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected.reshape(found.shape))
