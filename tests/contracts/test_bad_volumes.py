@@ -17,6 +17,7 @@ from kinds import STACK, nifti
 from lungseg.errors import UserError
 from lungseg.imaging import limits
 from lungseg.imaging.readers import read
+from lungseg.postprocess.steps import separate
 
 LARGE = "2049 512 512"  # one slice more than is read
 
@@ -178,3 +179,11 @@ def test_nifti_voxels_are_those_of_simpleitk(slope: float, intercept: float, kin
         expected, found = sitk.GetArrayFromImage(sitk.ReadImage(str(path))), read(path).volume.voxels
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected.reshape(found.shape))
+
+
+def test_lungs_are_told_apart_whatever_spacing_an_array_claims() -> None:
+    labels = np.zeros((3, 9, 12), np.uint8)
+    labels[1, 3:6, 2:5] = 1
+    for mm in (1e-320, 1e-9, 1e9, 1e300):
+        with np.errstate(all="ignore"):
+            assert separate(labels, (mm, mm, mm)).labels.shape == labels.shape
