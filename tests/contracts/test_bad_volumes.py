@@ -47,7 +47,13 @@ METAIO_TALKS = {
     "CompressedData =": ["CompressedData = False\nCompressedDataSize = x"],
     "BinaryData =": ["BinaryData = False"],
     "ElementType": ["", "ElementType = MET_OTHER", "ElementType = MET_DOUBLE"],
-    "ElementDataFile": ["", "ElementDataFile = LIST", "ElementDataFile = ../scan.raw", "ElementDataFile = missing%d.raw 1 5 1"],
+    "ElementDataFile": [
+        "",
+        "ElementDataFile = LIST",
+        "ElementDataFile = ../scan.raw",
+        "ElementDataFile = LOCAl",
+        "ElementDataFile = missing%d.raw 1 5 1",
+    ],
 }
 
 
@@ -155,6 +161,14 @@ def test_a_series_that_drifts_too_far_is_refused_before_memory_is_taken(tmp_path
     away = [piece.position + np.array([3e8 * index, 0, 0]) for index, piece in enumerate(pieces)]
     write(tmp_path, [piece.having(ImagePositionPatient=decimals(at)) for piece, at in zip(pieces, away, strict=True)])
     assert f"more than the {limits.MAX_VOXELS} that are read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [b"ni1\0", b"\0\0\0\0", b"n+2\0"])
+def test_a_nifti_file_without_its_mark_is_none(mark: bytes, tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii", STACK)
+    data = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(data[:344] + mark + data[348:])
+    assert "no NIfTI-1 header" in refusal(tmp_path / "a.nii")
 
 
 BIG_FIELDS = (("i", 0, 1), ("h", 40, 8), ("h", 70, 2), ("f", 76, 8), ("f", 108, 3), ("h", 252, 2), ("f", 256, 18))  # of NIfTI

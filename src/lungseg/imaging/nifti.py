@@ -108,7 +108,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _header(path: Path, file: IO[bytes]) -> Header:
     header = file.read(HEADER)
     order = "<" if header[:4] == struct.pack("<i", HEADER) else ">"
-    if len(header) < HEADER or struct.unpack_from(f"{order}i", header) != (HEADER,):
+    # Without the mark ITK takes it for Analyze 7.5, where the axes mean something else.
+    if len(header) < HEADER or struct.unpack_from(f"{order}i", header) != (HEADER,) or header[344:] != b"n+1\0":
         raise ValueError("it has no NIfTI-1 header")
     dims = struct.unpack_from(f"{order}8h", header, 40)
     (kind,) = struct.unpack_from(f"{order}h", header, 70)
@@ -120,7 +121,7 @@ def _header(path: Path, file: IO[bytes]) -> Header:
         raise ValueError("its header places the volume nowhere: spacing or axes are not finite")
     check_size(path, math.prod(size), MAX_VOXELS)
     start = max(int(offset), 352)
-    is_plain = kind in PLAIN and header[344:] == b"n+1\0" and offset == start and math.isfinite(slope) and math.isfinite(intercept)
+    is_plain = kind in PLAIN and offset == start and math.isfinite(slope) and math.isfinite(intercept)
     return Header(order, size, kind, start, slope or 1.0, intercept, is_plain)
 
 

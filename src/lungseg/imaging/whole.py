@@ -51,7 +51,7 @@ def check_whole_meta(path: Path) -> None:
     check_size(path, math.prod(size), MAX_VOXELS)
     expected = math.prod(size) * kind * int(header.get("ElementNumberOfChannels", 1))
     name, skipped = header["ElementDataFile"].encode("latin-1").decode(), int(header.get("HeaderSize", 0))
-    if name.upper() == "LOCAL":
+    if name in ("LOCAL", "Local", "local"):
         data = path
     elif Path(name).name == name and (path.parent / name).is_file():
         data, start = path.parent / name, 0
