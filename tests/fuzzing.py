@@ -292,7 +292,7 @@ def _inspect(path: Path, work: Path) -> str:
         raise Wrong(f"exit code {code} and {sorted(work.iterdir())}")
     if code < 2:
         json.loads((work / "found.json").read_text(encoding="utf-8"))
-    return ("well", "nothing", "refused")[code]
+    return "refused" if code else "read"
 
 
 def _predict(ckpt: Path, path: Path, out: Path, *words: str) -> str:

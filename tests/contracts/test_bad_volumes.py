@@ -1,5 +1,7 @@
 """The contract of volumes that are not what they say: one sentence and silence, before memory is taken."""
 
+import gzip
+import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from kinds import STACK, nifti
 from lungseg.errors import UserError
 from lungseg.imaging import limits
 from lungseg.imaging.readers import read
+from lungseg.postprocess.steps import separate
 
 LARGE = "2049 512 512"  # one slice more than is read
 
@@ -44,7 +47,13 @@ METAIO_TALKS = {
     "CompressedData =": ["CompressedData = False\nCompressedDataSize = x"],
     "BinaryData =": ["BinaryData = False"],
     "ElementType": ["", "ElementType = MET_OTHER", "ElementType = MET_DOUBLE"],
-    "ElementDataFile": ["", "ElementDataFile = LIST", "ElementDataFile = ../scan.raw", "ElementDataFile = missing%d.raw 1 5 1"],
+    "ElementDataFile": [
+        "",
+        "ElementDataFile = LIST",
+        "ElementDataFile = ../scan.raw",
+        "ElementDataFile = LOCAl",
+        "ElementDataFile = missing%d.raw 1 5 1",
+    ],
 }
 
 
@@ -152,3 +161,43 @@ def test_a_series_that_drifts_too_far_is_refused_before_memory_is_taken(tmp_path
     away = [piece.position + np.array([3e8 * index, 0, 0]) for index, piece in enumerate(pieces)]
     write(tmp_path, [piece.having(ImagePositionPatient=decimals(at)) for piece, at in zip(pieces, away, strict=True)])
     assert f"more than the {limits.MAX_VOXELS} that are read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [b"ni1\0", b"\0\0\0\0", b"n+2\0"])
+def test_a_nifti_file_without_its_mark_is_none(mark: bytes, tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii", STACK)
+    data = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(data[:344] + mark + data[348:])
+    assert "no NIfTI-1 header" in refusal(tmp_path / "a.nii")
+
+
+BIG_FIELDS = (("i", 0, 1), ("h", 40, 8), ("h", 70, 2), ("f", 76, 8), ("f", 108, 3), ("h", 252, 2), ("f", 256, 18))  # of NIfTI
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 0.0), (1.0, 0.0), (0.0, 5.0), (1.0, -1024.0), (0.3, 7.1), (-2.0, 1e-20)])
+def test_nifti_voxels_are_those_of_simpleitk(slope: float, intercept: float, kind: str, order: str, tmp_path: Path) -> None:
+    for name, shape in (("a.nii", (4, 5, 6)), ("a.nii.gz", (4, 5, 6)), ("flat.nii", (5, 6))):
+        path = tmp_path / name
+        values = np.random.default_rng(0).integers(0, 120, shape).astype(kind)
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "little.nii"))
+        data = bytearray((tmp_path / "little.nii").read_bytes())
+        struct.pack_into("<2f", data, 112, slope, intercept)
+        if order == ">":
+            for fmt, place, count in BIG_FIELDS:
+                numbers = struct.unpack_from(f"<{count}{fmt}", data, place)
+                struct.pack_into(f">{count}{fmt}", data, place, *numbers)
+            data[352:] = values.astype(values.dtype.newbyteorder(">")).tobytes()
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        expected, found = sitk.GetArrayFromImage(sitk.ReadImage(str(path))), read(path).volume.voxels
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected.reshape(found.shape))
+
+
+def test_lungs_are_told_apart_whatever_spacing_an_array_claims() -> None:
+    labels = np.zeros((3, 9, 12), np.uint8)
+    labels[1, 3:6, 2:5] = 1
+    for mm in (1e-320, 1e-9, 1e9, 1e300):
+        with np.errstate(all="ignore"):
+            assert separate(labels, (mm, mm, mm)).labels.shape == labels.shape

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from lungseg.errors import UserError
 from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.imaging.nifti import nifti_voxels
 from lungseg.imaging.quiet import quiet
 from lungseg.imaging.volume import Grid, Volume
 from lungseg.imaging.whole import check_whole
@@ -31,8 +32,15 @@ def read_volume(path: Path, suffix: str) -> Volume:
         UserError: too many voxels, several volumes in one file, or a name that is no UTF-8.
         ValueError, OSError, EOFError, RuntimeError: it is no such file or not a whole one.
     """
-    check_whole(path)
-    _header(path, suffix)
+    if FORMATS[suffix] == "NiftiImageIO":
+        voxels = nifti_voxels(path)
+        grid = read_grid(path, suffix)
+        if voxels is not None and voxels.size == math.prod(grid.shape):
+            return Volume(voxels.reshape(grid.shape), grid)
+        del voxels
+    else:
+        check_whole(path)
+        _header(path, suffix)
     image = sitk.ReadImage(str(path), imageIO=FORMATS[suffix])
     return Volume.of(sitk.JoinSeries([image]) if image.GetDimension() == 2 else image)
 

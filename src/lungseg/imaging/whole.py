@@ -1,21 +1,14 @@
 """Whether a file holds all voxels that its header promises: ITK makes zeros or noise of missing ones without a word."""
 
-import gzip
 import math
-import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from lungseg.errors import UserError, printable
 from lungseg.imaging.limits import MAX_VOXELS, check_size
+from lungseg.imaging.nifti import check_whole_nifti
 
-# Bits of a NIfTI voxel by the code of its type; the header says them twice, and ITK believes the code.
-BITS = {
-    2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128, 1792: 128,
-    2304: 32,
-}  # fmt: skip
-PADDING = 2**20  # bytes that may follow the last voxel
 META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 8, "ULONG": 8, "LONG_LONG": 8,
               "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}  # fmt: skip
 META_HEADER = 2**14  # bytes in which a MetaImage header must end
@@ -41,38 +34,6 @@ def check_whole(path: Path) -> None:
         check_whole_meta(path)
 
 
-def check_whole_nifti(path: Path) -> tuple[int, ...]:
-    """The size (x, y, z, ...) in a NIfTI-1 header, after counting the bytes.
-
-    Raises:
-        UserError: more voxels than ``MAX_VOXELS``.
-        ValueError, OSError, EOFError: it is no NIfTI-1 file or not a whole one.
-    """
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        header = file.read(348)
-        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-        if len(header) < 348 or struct.unpack_from(f"{order}i", header) != (348,):
-            raise ValueError("it has no NIfTI-1 header")
-        dims = struct.unpack_from(f"{order}8h", header, 40)
-        (kind,) = struct.unpack_from(f"{order}h", header, 70)
-        (offset,) = struct.unpack_from(f"{order}f", header, 108)
-        size = dims[1 : dims[0] + 1]
-        if not 1 <= dims[0] <= 7 or min(size) < 1 or kind not in BITS:
-            raise ValueError(f"its header makes no sense: size {size}, type {kind}")
-        if not all(map(math.isfinite, _geometry(header, order, len(size)))):
-            raise ValueError("its header places the volume nowhere: spacing or axes are not finite")
-        check_size(path, math.prod(size), MAX_VOXELS)
-        expected = max(int(offset), 352) + math.prod(size) * BITS[kind] // 8
-        found = len(header)
-        for part in iter(lambda: file.read(2**20), b""):  # to the end: gzip's checksum is there
-            found += len(part)
-            if found > expected + PADDING:
-                raise ValueError(f"it goes on behind its last voxel, after {expected} bytes")
-    if found < expected:
-        raise ValueError(f"it is cut off: {found} of {expected} bytes")
-    return size
-
-
 def check_whole_meta(path: Path) -> None:
     """Counts the bytes behind the header of a MetaImage (.mha, .mhd), and compares the checksum of compressed ones.
 
@@ -90,7 +51,7 @@ def check_whole_meta(path: Path) -> None:
     check_size(path, math.prod(size), MAX_VOXELS)
     expected = math.prod(size) * kind * int(header.get("ElementNumberOfChannels", 1))
     name, skipped = header["ElementDataFile"].encode("latin-1").decode(), int(header.get("HeaderSize", 0))
-    if name.upper() == "LOCAL":
+    if name in ("LOCAL", "Local", "local"):
         data = path
     elif Path(name).name == name and (path.parent / name).is_file():
         data, start = path.parent / name, 0
@@ -158,11 +119,3 @@ def _inflated(data: Path, start: int, packed: int, expected: int) -> int:
             if found > expected:
                 raise ValueError(f"it goes on behind its last voxel, after {expected} bytes")
     return found
-
-
-def _geometry(header: bytes, order: str, axes: int) -> tuple[float, ...]:
-    """The numbers that place a volume in space, of those in its header that count."""
-    qform, sform = struct.unpack_from(f"{order}2h", header, 252)
-    numbers: tuple[float, ...] = struct.unpack_from(f"{order}{min(axes, 3)}f", header, 80)
-    numbers += struct.unpack_from(f"{order}6f", header, 256) if qform > 0 else ()
-    return numbers + (struct.unpack_from(f"{order}12f", header, 280) if sform > 0 else ())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 BLOCK_MM = 3.0
+MOST_VOXELS = 2**12  # along a side of a block, whatever spacing a header claims
 LOWEST_HU, HIGHEST_HU = -1024.0, 1500.0  # padding and metal would weigh too much in the mean of a block
 
 Blocks = NDArray[np.bool_]  # (z, y, x)
@@ -33,7 +34,7 @@ class Grid:
     def of(shape: tuple[int, ...], spacing_mm: Spacing, block_mm: float = BLOCK_MM) -> "Grid":
         """The grid of a volume (Z, H, W) whose voxels have this spacing."""
         z, y, x = shape
-        fz, fy, fx = (max(1, round(min(block_mm / mm, size))) for mm, size in zip(spacing_mm, shape, strict=True))
+        fz, fy, fx = (max(1, round(min(block_mm / mm, MOST_VOXELS))) for mm in spacing_mm)
         return Grid((z, y, x), (fz, fy, fx), (fz * spacing_mm[0], fy * spacing_mm[1], fx * spacing_mm[2]))
 
     @property
