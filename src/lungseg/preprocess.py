@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
-from lungseg.labels import IGNORE, LUNG
+from lungseg.labels import IGNORE, LUNG, PADDING_HU
 
 NORMALISATIONS = ("percentile", "window")
-LOWEST_HU = -1024.0  # 12-bit CT holds nothing lower; what is lower marks pixels outside the scanner's field of view
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Preprocess:
             UserError: ``window`` was chosen and the values cannot be HU.
         """
         pixels = np.asarray(image, dtype=np.float32)
-        if pixels.max() > LOWEST_HU:  # else the values have an offset of their own, and nothing is known about the lowest
-            pixels = np.maximum(pixels, np.float32(LOWEST_HU))
+        if pixels.max() > PADDING_HU:  # else the values have an offset of their own, and nothing is known about the lowest
+            pixels = np.maximum(pixels, np.float32(PADDING_HU))
         air = float(self._low_high(pixels)[0])
         if self.normalisation == "window" and pixels.min() >= -100:
             # Even a slice without lung has air around the body; a picture of 0 to 255 has none below zero.

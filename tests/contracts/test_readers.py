@@ -99,7 +99,7 @@ def refusal(path: Path, **options: Any) -> str:
 
 
 def said(scan: Scan) -> str:
-    return " ".join(scan.remarks)
+    return " ".join([*scan.remarks, *scan.doubts])
 
 
 def interleaved(*all_slices: Sequence[Slice]) -> list[Slice]:

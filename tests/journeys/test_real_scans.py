@@ -49,7 +49,7 @@ def test_the_soft_kernel_is_taken_unasked_and_said() -> None:
 def test_uneven_steps_are_refused_with_the_reason_and_the_way_out() -> None:
     with pytest.raises(UserError, match=r"uneven: 1\.08 to 7 mm.*input\.allow_gaps=true"):
         read(DATA / "gantry_tilt")
-    assert any("tilted by 18.5 degrees" in remark for remark in read(DATA / "gantry_tilt", allow_gaps=True).remarks)
+    assert any("tilted by 18.5 degrees" in doubt for doubt in read(DATA / "gantry_tilt", allow_gaps=True).doubts)
 
 
 @pytest.mark.parametrize("path", sorted(MESSY.iterdir()) if MESSY.is_dir() else [], ids=lambda path: path.name)

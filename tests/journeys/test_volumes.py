@@ -344,7 +344,7 @@ def test_a_gap_is_refused_unless_it_may_be_closed(seeing_file: Path, tmp_path: P
     assert found.shape == HU.shape
     assert min(dice(found, SIDES, side) for side in (1, 2)) > 0.9
     assert "1 slice is missing" in done.out
-    assert any("interpolated to 24 slices" in remark for remark in record(tmp_path / "closed")["scans"][0]["remarks"])
+    assert "interpolated to 24 slices" in row(tmp_path / "closed", "scan")["warnings"]
 
 
 # The unit of grey values

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lungseg.postprocess.coarse import Grid
+from lungseg.postprocess.coarse import BlockGrid
 from lungseg.postprocess.pieces import Reach, Scene, sort_pieces
 
-GRID = Grid.of((40, 40, 60), (3.0, 3.0, 3.0))
+GRID = BlockGrid.of((40, 40, 60), (3.0, 3.0, 3.0))
 
 
 def scene_with(piece: tuple[slice, slice, slice], core_hu: float, rim_hu: float) -> tuple[NDArray[np.bool_], Scene]:

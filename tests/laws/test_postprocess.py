@@ -17,7 +17,7 @@ from scipy import ndimage
 from lungseg.data.phantom import PhantomVolume, phantom_volume
 from lungseg.errors import UserError
 from lungseg.postprocess.airways import find_airways
-from lungseg.postprocess.coarse import Grid, greys, nearest, paint, shares
+from lungseg.postprocess.coarse import BlockGrid, greys, nearest, paint, shares
 from lungseg.postprocess.division import divide
 from lungseg.postprocess.faults import find_faults
 from lungseg.postprocess.holes import fill_holes, find_holes
@@ -198,7 +198,7 @@ def test_any_mask_gives_labels_in_its_box(mask: NDArray[np.bool_], spacing: tupl
 def test_holes_are_what_three_dimensions_enclose(mask: NDArray[np.bool_]) -> None:
     padded = np.pad(mask, ((1, 1), (0, 0), (0, 0)))  # open above and below, so that no end slice needs a rule
     labels = padded.view(np.uint8).copy()
-    grid = Grid.of(labels.shape, CUBE_MM)
+    grid = BlockGrid.of(labels.shape, CUBE_MM)
     truth = ndimage.binary_fill_holes(padded)
     _, count = ndimage.label(truth & ~padded)
     found = find_holes(labels, CUBE_MM)
@@ -222,7 +222,7 @@ def test_holes_take_the_side_around_them() -> None:
     made = phantom(0)
     mask = with_holes(made.sides > 0, made.spacing_mm, np.random.default_rng(1))
     damaged = made.sides * mask
-    grid = Grid.of(damaged.shape, made.spacing_mm)
+    grid = BlockGrid.of(damaged.shape, made.spacing_mm)
     fill_holes(damaged, nearest(damaged, made.spacing_mm), grid, made.spacing_mm)
     filled = ~mask & (damaged > 0)
     assert np.count_nonzero(filled) > 0.8 * np.count_nonzero(~mask & (made.sides > 0))
@@ -234,7 +234,7 @@ def test_holes_take_the_side_around_them() -> None:
 def test_blocks_are_means_and_decisions_come_back(shape: tuple[int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(-1000, 1000, shape).astype(np.int16)
-    grid = Grid.of(shape, (1.4, 0.8, 1.0))
+    grid = BlockGrid.of(shape, (1.4, 0.8, 1.0))
     assert grid.factors == (2, 4, 3)
     coarse = greys(values, grid)
     assert coarse.shape == shares(values, grid).shape == grid.shape
@@ -403,8 +403,8 @@ def test_a_thousand_slices_need_little_more_than_the_mask() -> None:
 
 def test_pieces_are_placed_without_grey_values() -> None:
     made = phantom(0)
-    grid = Grid.of(made.sides.shape, made.spacing_mm)
+    grid = BlockGrid.of(made.sides.shape, made.spacing_mm)
     sorted_pieces = sort_pieces(made.sides > 0, grid)
     assert sorted_pieces.sure
     assert sorted_pieces.pieces == (1, 1)
-    assert sort_pieces(np.zeros((3, 4, 5), bool), Grid.of((3, 4, 5), CUBE_MM)).pieces == (0, 0)
+    assert sort_pieces(np.zeros((3, 4, 5), bool), BlockGrid.of((3, 4, 5), CUBE_MM)).pieces == (0, 0)

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,9 +13,10 @@ from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
+from lungseg.files import writing
 
 if TYPE_CHECKING:
-    from lungseg.imaging.series import Series
+    from lungseg.imaging.readers import Found
     from lungseg.inference.items import Item, Result, Source
     from lungseg.inference.volumes import Settings
 
@@ -154,12 +154,15 @@ def _predict(options: Options, debug: bool) -> int:
         for source in sources:
             for remark in source.remarks:
                 log.info(f"{source.name}: {remark}")
+        for name in TABLES:  # of an earlier run; this one may have no reason to write them all
+            with writing(options.output / name):
+                (options.output / name).unlink(missing_ok=True)
         with progress(console, "segmenting", len(work), options.quiet) as advance:
 
             def done(result: "Result") -> None:
                 if result.error:
-                    if debug and result.cause is not None:
-                        console.print("".join(traceback.format_exception(result.cause)), markup=False, highlight=False)
+                    if debug:
+                        console.print(result.cause, markup=False, highlight=False)
                     log.error(f"{result.item.name}: {result.error}")
                 for remark in result.remarks[len(result.item.source.remarks) :]:
                     log.info(f"{result.item.name}: {remark}")
@@ -240,7 +243,7 @@ def _sources(options: Options) -> "tuple[list[Source], str]":
     if path.is_file() and not found.series:
         return [_source(path.name, path)], ""
     sources = [_source(file.relative_to(path).as_posix(), file) for file in found.files]
-    sources = sorted(sources + _series(options, found.series), key=lambda source: source.name)
+    sources = sorted(sources + _series(options, found), key=lambda source: source.name)
     if not sources:
         raise UserError(f"input={path} holds {nothing_but(found)}: check the folder and its file types.")
     return sources, f"; left out: {said_of_skipped(found.skipped)}" if found.skipped else ""
@@ -252,20 +255,22 @@ def _source(name: str, path: Path) -> "Source":
     return Source(name, path)
 
 
-def _series(options: Options, found: "Sequence[Series]") -> "list[Source]":
+def _series(options: Options, found: "Found") -> "list[Source]":
     """The DICOM series to segment, named by their folders."""
-    from lungseg.imaging.readers import choose
+    from lungseg.imaging.readers import choose, said_of_skipped
     from lungseg.imaging.series import folder_of
     from lungseg.inference.items import Source
 
-    chosen = choose(found, options.series, options.input_allow_gaps) if found else []
+    chosen = choose(found.series, options.series, options.input_allow_gaps) if found.series else []
     folders = [folder_of(one.series) for one in chosen]
     sources = []
     for one, folder in zip(chosen, folders, strict=True):
-        name = options.input.name if folder == options.input else folder.relative_to(options.input).as_posix()
+        name = options.input.resolve().name if folder == options.input else folder.relative_to(options.input).as_posix()
         if folders.count(folder) > 1:
-            name += f"_series{list(found).index(one.series) + 1}"
-        sources.append(Source(name or "scan", folder, one.series, one.remarks, one.refusal))
+            name += f"_series{found.series.index(one.series) + 1}"
+        damage = said_of_skipped([(file, reason) for file, reason in found.damaged if file.is_relative_to(folder)])
+        doubts = (f"slices may be missing, left out: {damage}",) if damage else ()
+        sources.append(Source(name or "scan", folder, one.series, one.remarks, doubts, one.refusal))
     return sources
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lungseg.labels import PADDING_HU
+
 GRID = 128  # pixels along the longer side of the coarse grid
-PADDING_HU = -1024.0  # what is lower marks pixels outside the scanner's field of view
 BEYOND = 1e9  # no grey value lies there, and differences of larger ones may overflow
 SPECK = 20  # a piece of tissue below so many coarse pixels is noise
 WALL_GAP = 3  # coarse pixels of a chest wall that may be missing

@@ -25,11 +25,11 @@ from lungseg.errors import UserError, printable
 from lungseg.imaging.codecs import stored_values
 from lungseg.imaging.limits import MAX_PIXELS, MAX_VOXELS, check_size, too_large
 from lungseg.imaging.quiet import quiet
+from lungseg.labels import PADDING_HU
 
 ELSEWHERE = ("HEAD", "BRAIN", "SKULL")
 MOST_TILT = 0.7  # of the slice normal may point elsewhere than along the body; a tilted gantry reaches 0.5
 BEYOND = 1e9  # no grey value lies there
-AIR_HU = -1024  # what padding is at most; a scanner may mark it by any value
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PICTURE = ("PixelData", "Rows", "Columns", "PhotometricInterpretation")
 NEEDED = (
@@ -236,12 +236,15 @@ def _rescaled(pixels: NDArray[Any], dataset: Dataset, index: int) -> NDArray[Any
     rescale = _transformation(dataset, index)
     if _number(_value(rescale, "RescaleSlope")) == 0:
         raise ValueError("its rescale slope is 0, which leaves no grey values")
+    for name, other, value in (("RescaleSlope", "RescaleIntercept", 1), ("RescaleIntercept", "RescaleSlope", 0)):
+        if other in rescale and name not in rescale:  # pydicom would leave out both
+            setattr(rescale, name, value)
     values = np.asarray(apply_modality_lut(pixels, rescale))
     low, high = float(values.min()), float(values.max())
     if not max(abs(low), abs(high)) < BEYOND:
         raise ValueError("its rescaled values are beyond all grey values")
     if padding is not None and dataset.get("Modality") == "CT":
-        values = np.where(_at_the_edge(padding), np.minimum(values, AIR_HU), values)
+        values = np.where(_at_the_edge(padding), np.minimum(values, PADDING_HU), values)
     if low >= -(2**15) and high < 2**15 and (values.dtype.kind in "iu" or (values == np.rint(values)).all()):
         return values.astype(np.int16)
     return values

@@ -198,6 +198,8 @@ def _asked(kind: str, levels: Levels) -> str:
         is_shifted = not _within(levels.tissue, TISSUE_HU)
         slope = 1000 / ((levels.tissue if is_shifted else 0) - air)
         likely = f"{slope:.3g} and {-slope * levels.tissue if is_shifted else 0:.0f}"
+        if not is_shifted and _within(air, LUNG_HU):  # lung that the edge of a narrow field cuts lies there too
+            return f"{told}, or HU in a narrow field of view: if the darkest grey, {air:.4g}, is air, {ASK_SLOPE}, near {likely}"
         return f"{told}, air at {air:.4g}: for HU {ASK_SLOPE}, near {likely} by air and tissue"
     if kind in (OFFSET, SCALED):
         return f"{told}: for HU {ASK_SLOPE}"

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungseg.imaging.body import BEYOND, PADDING_HU, Parts, divide, shrunk
+from lungseg.imaging.body import BEYOND, Parts, divide, shrunk
 from lungseg.imaging.plausibility import is_unlike_ct
+from lungseg.labels import PADDING_HU
 
 MOST_SLICES = 24  # of a volume that are looked at, evenly spread
 MOST_PIXELS = 256  # along a side that are looked at; of a larger slice every second, third, ... one

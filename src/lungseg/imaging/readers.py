@@ -56,6 +56,11 @@ class Found:
     files: tuple[Path, ...] = ()
     skipped: tuple[tuple[Path, str], ...] = ()
 
+    @property
+    def damaged(self) -> list[tuple[Path, str]]:
+        """What was skipped that should have been an image, so that a scan may lack a slice."""
+        return [(file, reason) for file, reason in self.skipped if _is_damage(reason)]
+
 
 def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Scan:
     """One scan: a NIfTI, NRRD or MetaImage file, a DICOM file of one or many frames, a picture, or a folder that holds one.
@@ -75,8 +80,8 @@ def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Sca
         if not found.series:
             raise UserError(f"{path} holds {nothing_but(found)}: give a file, or a folder with one scan.")
         scan = _read_one(path, found.series, series, allow_gaps)
-        lost = said_of_skipped([(file, reason) for file, reason in found.skipped if is_damage(reason)])
-        return replace(scan, remarks=(*scan.remarks, f"left out: {lost}")) if lost else scan
+        lost = said_of_skipped(found.damaged)
+        return replace(scan, doubts=(f"slices may be missing, left out: {lost}", *scan.doubts)) if lost else scan
     if path.name == DIRECTORY and path.is_file():
         raise UserError(f"{path} is a table of contents, which holds no picture: give the folder that it lies in.")
     suffix = suffix_of(path)
@@ -115,7 +120,9 @@ def read_series(series: Series, allow_gaps: bool = False, remarks: Sequence[str]
     sharp = (f"its kernel {series.kernel} is a sharp one, which raises the share below -950 HU",) if series.is_sharp else ()
     volume = Volume(voxels, grid)
     _check_spacing(folder_of(series), volume)
-    return Scan(volume, (*remarks, *own, *sharp), (*header_doubts(series.first), *_spacing_doubts(volume)))
+    made = own if series.is_gap else ()  # what was never scanned is no mere remark
+    doubts = (*header_doubts(series.first), *made, *_spacing_doubts(volume))
+    return Scan(volume, (*remarks, *(() if series.is_gap else own), *sharp), doubts)
 
 
 def find(path: Path, without: Collection[Path] = ()) -> Found:
@@ -206,7 +213,7 @@ def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
         fit = numbers or [one for one in series if one.kernel.lower() == word.strip().lower()]
         if not fit:
             raise UserError(f"series={word.strip()} is none of these: {_listed(series)}.")
-        chosen += fit
+        chosen += [one for one in fit if one not in chosen]
     return chosen
 
 
@@ -290,8 +297,7 @@ def nothing_but(found: Found) -> str:
     return f"no image that can be read ({said})" if said else "no image that can be read"
 
 
-def is_damage(reason: str) -> bool:
-    """Whether a file was skipped that should have been an image, so that a scan may lack a slice."""
+def _is_damage(reason: str) -> bool:
     return reason.startswith(("cannot be", "is empty", "is no DICOM file", "is a CT file without", "is a DICOM file without"))
 
 

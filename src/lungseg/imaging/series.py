@@ -19,11 +19,11 @@ from lungseg.imaging.dicom import Frame, pictures
 from lungseg.imaging.refusals import reading
 
 SAME_PLACE_MM = 0.01
-SAME_COSINE = 2e-3
+ALIKE_COSINE = 2e-3
 EVEN = 0.05  # of the spacing may a step differ from the others
 STRAIGHT = 0.02  # of the spacing may a slice lie beside the line through all
 OFF_PLACE = 0.25  # of the spacing may a slice lie away from its place on the regular grid
-TILTED_MM = 0.1  # that a series drifts sideways in all, before it counts as tilted
+ROUNDED_MM = 0.1  # what headers may round away
 FACE_ON = 0.8  # of the normal points along the body in an axial series
 SOFTEST_SHARP = {"B": 50, "BR": 50, "BV": 50, "BF": 50, "BL": 50, "I": 50, "FC": 30}  # numbered kernels of Siemens and Canon
 SHARP = ("LUNG", "BONE", "EDGE", "DETAIL", "SHARP", "L", "D", "YA", "YB", "YC", "YD", "YE")  # of GE and Philips
@@ -182,7 +182,7 @@ def _are_alike(one: Frame, other: Frame) -> bool:
 def _have_one_plane(one: Frame, other: Frame) -> bool:
     """Whether two slices have one size and one orientation, but for what headers round away."""
     return (one.rows, one.columns) == (other.rows, other.columns) and all(
-        np.allclose(a or (), b or (), rtol=1e-3, atol=SAME_COSINE)
+        np.allclose(a or (), b or (), rtol=1e-3, atol=ALIKE_COSINE)
         for a, b in ((one.orientation, other.orientation), (one.pixel_mm, other.pixel_mm))
     )
 
@@ -254,7 +254,7 @@ def _judged(series: Series) -> Series:
     offsets = places - places[0] - np.outer(heights - heights[0], series.first.normal)
     slope = offsets.T @ (heights - heights[0]) / np.sum((heights - heights[0]) ** 2)
     beside = np.linalg.norm(offsets - np.outer(heights - heights[0], slope), axis=1).max()
-    if beside > max(STRAIGHT * step, TILTED_MM):
+    if beside > max(STRAIGHT * step, ROUNDED_MM):
         return replace(series, fault=f"its slices are shifted against each other by up to {beside:.1f} mm: export the series again")
     whole = np.rint(steps / step)
     even = np.abs(steps / np.maximum(whole, 1) / step - 1) <= EVEN

@@ -48,8 +48,8 @@ def is_image(path: Path) -> bool:
     """Whether a file is of a kind that can be read: by its suffix, and without one by DICOM's magic bytes."""
     if suffix_of(path):
         return True
-    # Archives name DICOM files by their UID, so the last number of '1.2.840.113.7' is no suffix.
-    if path.name == "DICOMDIR" or not (path.suffix == "" or path.suffix[1:].isdigit()) or not path.is_file():
+    # Archives name DICOM files as they like, by their UID too: the last number of '1.2.840.113.7' is no suffix.
+    if path.name == "DICOMDIR" or not path.is_file():
         return False
     try:
         return has_dicom_mark(path)
@@ -102,12 +102,16 @@ def read_mask(path: Path) -> NDArray[np.float32]:
 
 
 def to_labels(
-    stack: NDArray[np.float32], path: Path, lung_values: Collection[float] | None, ignore_values: Collection[float]
+    stack: NDArray[np.float32],
+    path: Path,
+    lung_values: Collection[float] | None,
+    ignore_values: Collection[float],
+    option: str = "data.mask_values=[...]",
 ) -> NDArray[np.uint8]:
-    """What ``read_labels`` gives, of stored values (Z, H, W) that were read from ``path``."""
+    """What ``read_labels`` gives, of stored values (Z, H, W) read from ``path``; ``option`` is what says which are lung."""
     ignored = np.isin(stack, np.asarray(list(ignore_values), dtype=np.float32))
     if lung_values is None:
-        lung = stack >= _lowest_lung_value(stack[~ignored], path, is_picture=suffix_of(path) not in VOLUME_SUFFIXES)
+        lung = stack >= _lowest_lung_value(stack[~ignored], path, suffix_of(path) not in VOLUME_SUFFIXES, option)
     else:
         lung = np.isin(stack, np.asarray(list(lung_values), dtype=np.float32))
     labels = np.where(lung, LUNG, BACKGROUND).astype(np.uint8)
@@ -252,7 +256,7 @@ def _finite_stack(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
     return stack
 
 
-def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool) -> float:
+def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool, option: str) -> float:
     """From which value on the pixels of a two-valued mask are lung; ``values`` has one entry a pixel."""
     found, counts = np.unique(values, return_counts=True)
     if len(found) == 0:
@@ -269,8 +273,7 @@ def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool
     if is_label_map or between > BETWEEN_SHARE:
         shown = ", ".join(f"{value:g}" for value in found[:8]) + (", ..." if len(found) > 8 else "")
         raise UserError(
-            f"{path} is no two-valued mask, it holds {len(found)} values ({shown}): say which of them are lung, "
-            "data.mask_values=[...]."
+            f"{path} is no two-valued mask, it holds {len(found)} values ({shown}): say which of them are lung, {option}."
         )
     log.warning("%s holds %d values: what is above %g is taken for lung.", path, len(found), (low + high) / 2)
     return (low + high) / 2

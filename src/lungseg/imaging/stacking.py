@@ -1,7 +1,6 @@
 """A DICOM series as one volume: pictures stacked, gaps interpolated if asked for, a tilted gantry set upright."""
 
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,11 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.limits import MAX_VOXELS, check_size
-from lungseg.imaging.series import TILTED_MM, Series, folder_of, picture_of, pictures_of
+from lungseg.imaging.series import Series, folder_of, pictures_of
 from lungseg.imaging.volume import Grid
+
+TILTED_PIXELS = 0.5  # that a series drifts sideways in all; what is less is rounding, and no slice is interpolated for it
+MOST_MISSING_MM = 30.0  # of a scan in one place are interpolated at most
 
 
 def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, tuple[str, ...]]:
@@ -33,10 +35,15 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     count = series.slices if not series.is_gap else round((heights[-1] - heights[0]) / step) + 1
     even = (heights[-1] - heights[0]) / (count - 1) if count > 1 else step
     remarks = list(series.remarks)
+    check_size(folder_of(series), count * first.rows * first.columns, MAX_VOXELS)
+    if series.is_gap and np.diff(heights).max() > max(MOST_MISSING_MM, 1.5 * step):
+        raise UserError(
+            f"{folder_of(series)}: {np.diff(heights).max():.3g} mm of the scan are missing in one place, more than the "
+            f"{MOST_MISSING_MM:g} mm that are interpolated: copy the series again."
+        )
     if series.is_gap:
         remarks.append(f"{series.fault.partition(':')[0]}: interpolated to {count} slices {even:.3g} mm apart")
     drift = _drift(series)
-    check_size(folder_of(series), count * first.rows * first.columns, MAX_VOXELS)
     pixels = _stacked(series, count)
     grid = Grid(
         pixels.shape,
@@ -44,7 +51,7 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
         first.position_mm or (0.0, 0.0, 0.0),
         series.direction,
     )
-    if np.abs(drift).max() * (heights[-1] - heights[0]) > TILTED_MM:
+    if np.abs(drift * (heights[-1] - heights[0]) / grid.spacing_mm[1:]).max() > TILTED_PIXELS:
         angle = np.degrees(np.arctan(np.linalg.norm(drift)))
         remarks.append(f"the gantry was tilted by {angle:.1f} degrees: corrected")
         pixels, grid = _upright(folder_of(series), pixels, grid, drift)
@@ -69,16 +76,16 @@ def _stacked(series: Series, count: int) -> NDArray[Any]:
             voxels = _with_room_for(picture, voxels)
             voxels[z] = picture
         return voxels
+    given = _stacked(replace(series, is_gap=False), series.slices)
+    if given.dtype != np.int16:
+        voxels = voxels.astype(given.dtype)
     heights = series.heights_mm
     places = np.linspace(heights[0], heights[-1], count)
     below = np.clip(np.searchsorted(heights, places, side="right") - 1, 0, len(heights) - 2)
     share = (places - heights[below]) / (heights[below + 1] - heights[below])
-    nearby = lru_cache(maxsize=2)(lambda number: picture_of(series.frames[number]).astype(np.float32))
     for z, (lower, part) in enumerate(zip(below, share, strict=True)):
-        mixed = nearby(lower) * np.float32(1 - part) + nearby(lower + 1) * np.float32(part)
-        mixed = np.rint(mixed) if voxels.dtype == np.int16 else mixed
-        voxels = _with_room_for(mixed, voxels)
-        voxels[z] = mixed
+        mixed = given[lower] * np.float32(1 - part) + given[lower + 1] * np.float32(part)
+        voxels[z] = np.rint(mixed) if voxels.dtype == np.int16 else mixed
     return voxels
 
 

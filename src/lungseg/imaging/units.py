@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
-from lungseg.imaging.greys import Judgement, ends_of
+from lungseg.imaging.greys import HU, Judgement, ends_of
 
 WIDEST_HU, FARTHEST = 100_000.0, 1e6
 
@@ -51,10 +51,11 @@ class Units:
 def to_hu(voxels: NDArray[Any], judgement: Judgement, units: Units | None = None) -> tuple[float, float]:
     """Slope and intercept to apply to each slice: ``slope * slice + intercept``, in float32.
 
-    What the user gives wins over any repair: a slope or an intercept is applied as it is, and so are both ends of a window, the
-    first and the last grey that such a file can hold (0 and 255 of 8 bits, 0 and 1 of values between them, 0 and 4095 where that is
-    the greatest, else the least and the greatest value of the whole volume); only which end is air is taken from the
-    judgement. Where nothing is given it is the judgement's repair; the result is HU then if ``judgement.is_hu``.
+    Of values that are HU already a window says nothing. Else what the user gives wins over any repair: a slope or an intercept is
+    applied as it is, and so are both ends of a window, the first and the last grey that such a file can hold (0 and 255 of 8 bits,
+    0 and 1 of values between them, 0 and 4095 where that is the greatest, else the least and the greatest value of all);
+    only which end is air is taken from the judgement. Where nothing is given it is the judgement's repair; the result is HU then if
+    ``judgement.is_hu``.
 
     Args:
         voxels: all of them, of which the ends of a window are told.
@@ -64,6 +65,8 @@ def to_hu(voxels: NDArray[Any], judgement: Judgement, units: Units | None = None
     if units.window is None:
         slope, intercept = units.slope, units.intercept
         return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if judgement.kind == HU and not judgement.inverted:
+        return judgement.slope, judgement.intercept
     level, width = units.window
     first, last = ends_of(judgement.kind, float(np.min(voxels)), float(np.max(voxels)))
     if judgement.inverted and judgement.certain:

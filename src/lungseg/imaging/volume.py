@@ -150,10 +150,13 @@ class Volume:
 
     @property
     def holds_labels(self) -> bool:
-        """Whether it is a label map: whole numbers up to ``MOST_LABELS``; of a picture nobody knows."""
-        if self.grid is None or self.voxels.dtype.kind not in "bui":
+        """Whether it is a mask: two values only, or whole numbers up to ``MOST_LABELS``; of a picture nobody knows."""
+        if self.grid is None:
             return False
-        return bool(self.voxels.min() >= 0 and self.voxels.max() <= MOST_LABELS)
+        low, high = self.voxels.min(), self.voxels.max()
+        if self.voxels.dtype.kind in "bui" and low >= 0 and high <= MOST_LABELS:
+            return True
+        return bool(low < high and all(((plane == low) | (plane == high)).all() for plane in self.voxels))
 
     def canonical(self) -> "Volume":
         """The same voxels at the same points, z to the head, y to the back, x to the patient's left: a view.

@@ -95,8 +95,15 @@ def _header(path: Path, suffix: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(FORMATS[suffix])
     reader.SetFileName(str(path))
-    with quiet():
-        reader.ReadImageInformation()
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise UserError(
+                f"{path} has axes that are not at right angles, as of a tilted gantry: give its DICOM files, or resample it."
+            ) from error
+        raise
     size = reader.GetSize()
     check_size(path, math.prod(size), MAX_VOXELS)
     if reader.GetNumberOfComponents() != 1 or len(size) not in (2, 3):

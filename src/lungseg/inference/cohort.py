@@ -1,6 +1,7 @@
 """Many scans in, a mask for each and tables of all out."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
+from lungseg.labels import LEFT, RIGHT
 from lungseg.metrics.overlap import overlap, summarise
 
 Reading = Future[tuple[Scan, float]]  # and the seconds it took
@@ -73,7 +75,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
     except DeviceFull:
         raise
     except UserError as error:
-        return Result(item, error=str(error), cause=error)
+        return Result(item, error=str(error), cause=traceback.format_exc())
     except MemoryError:
         return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
     spent = {"reading": seconds, **found.seconds}
@@ -86,7 +88,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
         lung_fraction=np.count_nonzero(lung) / lung.size,
         seconds=spent,
         remarks=(*item.source.remarks, *scan.remarks, *found.remarks),
-        warnings=(*scan.doubts, *found.warnings),
+        warnings=(*item.source.doubts, *scan.doubts, *found.warnings),
         scores=() if truth is None else tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True)),
         lungs=found.lungs,
         shape=scan.volume.voxels.shape,
@@ -99,16 +101,27 @@ def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | No
     if item.truth is None:
         return None
     if item.is_volume and suffix_of(item.truth) in VOLUME_SUFFIXES:
-        grid = volume.canonical().grid
+        grid, given = volume.canonical().grid, read(item.truth).volume.canonical()
         assert grid is not None
-        stack, shape = read(item.truth).volume.on(grid, labels=True).canonical().voxels, grid.shape
+        assert given.grid is not None
+        if given.grid.shape == grid.shape and not given.grid.is_same(grid):
+            raise UserError(
+                f"{item.truth} has the shape of {item.image} but lies elsewhere: its header was lost or is another scan's; "
+                "give it the header of the scan."
+            )
+        stack, shape = given.on(grid, labels=True).voxels, grid.shape
+        if given.voxels.any() and not stack.any():
+            raise UserError(f"{item.truth} lies beside {item.image}: give the mask of this scan.")
     else:
         stack, shape = read_mask(item.truth), (volume.canonical() if item.is_volume else volume).voxels.shape
     if stack.shape != shape:
         raise UserError(f"{item.truth} has the shape {stack.shape} but {item.image} has {shape}: give the mask of this image.")
     if not item.is_volume:
         stack = as_slices(replace(volume, voxels=stack)).voxels
-    return to_labels(stack.astype(np.float32, copy=False), item.truth, extras.mask_values, extras.ignore_values)
+    values = extras.mask_values
+    if values is None and item.is_volume and np.isin(np.unique(stack), (0, RIGHT, LEFT)).all():
+        values = (RIGHT, LEFT)  # as masks of volumes are written here
+    return to_labels(stack.astype(np.float32, copy=False), item.truth, values, extras.ignore_values, "mask_values=1,2 say")
 
 
 def _read_ahead(work: Sequence[Item], allow_gaps: bool) -> Iterator[tuple[Item, Reading]]:

@@ -23,6 +23,7 @@ class Source:
         name: of the file below the input folder, or of the folder of the series, as the summary shows it.
         path: of the file, or of the folder.
         remarks: what was said when the series was chosen.
+        doubts: what may be wrong with it, such as damaged files beside it.
         refusal: why it cannot be read; empty where it can.
     """
 
@@ -30,6 +31,7 @@ class Source:
     path: Path
     series: Series | None = None
     remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     refusal: str = ""
 
 
@@ -69,7 +71,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one file; ``error`` is a sentence, or None where there is a mask, and ``cause`` what lies behind it."""
+    """What came of one file; ``error`` is a sentence, or None where there is a mask, and ``cause`` its traceback."""
 
     item: Item
     lung_fraction: float = float("nan")
@@ -81,7 +83,7 @@ class Result:
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     error: str | None = None
-    cause: BaseException | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,11 @@ class Segmenter:
         return cls(stored.build(), stored.preprocess, choose_device(device), batch_size, threshold, flips, settings)
 
     def __call__(
-        self, image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float, float, float] | None = None
+        self,
+        image: str | Path | NDArray[Any] | sitk.Image,
+        spacing_mm: tuple[float, float, float] | None = None,
+        series: str | None = None,
+        allow_gaps: bool = False,
     ) -> NDArray[Any] | sitk.Image:
         """The lungs in a slice or in a volume, on the very grid of the image.
 
@@ -106,6 +110,8 @@ class Segmenter:
                 a SimpleITK image; or an array of grey values, HU best, whose slices run from the feet to the head, rows from
                 front to back and columns from the patient's right to the left.
             spacing_mm: of an array, z, y, x: it makes a stack a volume.
+            series: of several in a DICOM folder: its number or the name of its kernel.
+            allow_gaps: missing slices of a DICOM series are interpolated.
 
         An empty mask, or one that does not look like lungs, and grey values that are no HU are logged as warnings (logger
         ``lungseg``).
@@ -116,8 +122,10 @@ class Segmenter:
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
         name = str(image) if isinstance(image, (str, Path)) else "the image"
-        scan = _scan(image, spacing_mm)
+        scan = _scan(image, spacing_mm, series, allow_gaps)
         found = self.segment(scan.volume)
+        for remark in (*scan.remarks, *found.remarks):
+            log.info("%s: %s", name, remark)
         for sentence in (*scan.doubts, *found.warnings):
             log.warning("%s: %s", name, sentence)
         labels = np.ascontiguousarray(scan.volume.stored(found.labels))
@@ -215,12 +223,17 @@ class Segmenter:
         return logits.float().cpu().numpy()
 
 
-def _scan(image: str | Path | NDArray[Any] | sitk.Image, spacing_mm: tuple[float, float, float] | None) -> Scan:
+def _scan(
+    image: str | Path | NDArray[Any] | sitk.Image,
+    spacing_mm: tuple[float, float, float] | None,
+    series: str | None,
+    allow_gaps: bool,
+) -> Scan:
     """What there is to segment, whatever it was given as."""
     if isinstance(image, (str, Path, sitk.Image)) and spacing_mm is not None:
         raise UserError("spacing_mm is for arrays; files and images say their own.")
     if isinstance(image, (str, Path)):
-        return read(from_home(image))
+        return read(from_home(image), series, allow_gaps)
     if isinstance(image, sitk.Image):
         if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
             raise UserError(f"an image of size {image.GetSize()} is no single volume: give one time point and one channel.")

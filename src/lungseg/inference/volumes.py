@@ -18,6 +18,9 @@ from lungseg.imaging.volume import Volume
 from lungseg.metrics.lungs import Lung, measure
 from lungseg.postprocess.steps import Postprocess, separate
 
+MOST_CUT = 0.25  # of the lungs has one grey, the lowest: a window cut them
+CUT = "the window cut the lungs to one grey: no densities are measured"
+ALREADY_HU = "grey values look like HU, and input.slope= and input.intercept= were applied all the same"
 Network = Callable[[Iterable[NDArray[Any]]], Iterator[NDArray[np.float32]]]  # slices (H, W) to logits (H, W), one by one
 
 
@@ -104,7 +107,8 @@ def segment_volume(
     with _timed(seconds, "grey_values"):
         greys = judge(canonical.voxels)
         slope, intercept = to_hu(canonical.voxels, greys, settings.units)
-        is_hu = settings.units.are_given or greys.is_hu
+        cut = settings.units.window is not None and greys.levels.flat > MOST_CUT
+        is_hu = (settings.units.are_given or greys.is_hu) and not cut
     hu: Any = Rescaled(canonical.voxels, slope, intercept)
     labels = np.empty(canonical.voxels.shape, dtype=np.uint8)
     probability = np.empty(labels.shape, dtype=np.float32) if probabilities else None
@@ -127,14 +131,17 @@ def segment_volume(
             measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
     with _timed(seconds, "doubts"):
         odd = warnings(hu, labels)
-    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *odd)
+    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []), *odd)
     return Segmentation(canonical, labels, has_sides, probability, hu, is_hu, measured, remarks, said, seconds)
 
 
 def _said(greys: Judgement, units: Units, is_volume: bool) -> tuple[str, ...]:
     """What is to be said of grey values; of what is no CT the doubts speak, and a picture is 8-bit grey by its nature."""
+    if units.are_given:
+        is_changed = greys.kind == HU and not greys.inverted and units.window is None and (units.slope, units.intercept) != (1, 0)
+        return (ALREADY_HU,) if is_changed else ()
     is_news = greys.is_repaired or (is_volume and greys.kind not in (HU, NOT_CT))
-    return (f"grey values are {greys.sentence}",) if is_news and not units.are_given else ()
+    return (f"grey values are {greys.sentence}",) if is_news else ()
 
 
 @contextmanager

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
-from lungseg.labels import LEFT, RIGHT
+from lungseg.labels import LEFT, PADDING_HU, RIGHT
 
-PADDING_HU = -1024.0  # what is lower marks voxels outside the scanner's field of view
 EMPHYSEMA_HU = -950.0
 HIGHEST_HU = 4095  # no lung is as dense; what is denser falls into this bin
 
@@ -116,11 +115,6 @@ def rows(lungs: Sequence[Lung]) -> list[dict[str, Any]]:
         }
         for lung in lungs
     ]
-
-
-def flat(lungs: Sequence[Lung]) -> dict[str, Any]:
-    """The values of ``rows`` as one row of a scan: ``right_volume_ml``, ``left_volume_ml``, ``both_volume_ml`` and so on."""
-    return {f"{row['side']}_{name}": value for row in rows(lungs) for name, value in row.items() if name != "side"}
 
 
 @dataclass

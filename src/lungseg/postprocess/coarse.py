@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lungseg.labels import PADDING_HU
+
 BLOCK_MM = 3.0
 MOST_VOXELS = 2**12  # along a side of a block, whatever spacing a header claims
-LOWEST_HU, HIGHEST_HU = -1024.0, 1500.0  # padding and metal would weigh too much in the mean of a block
+HIGHEST_HU = 1500.0  # metal would weigh too much in the mean of a block, and so would what is below padding
 
 Blocks = NDArray[np.bool_]  # (z, y, x)
 Labels = NDArray[np.uint8]
@@ -23,7 +25,7 @@ Spacing = tuple[float, float, float]  # z, y, x
 
 
 @dataclass(frozen=True)
-class Grid:
+class BlockGrid:
     """Blocks of ``factors`` voxels along z, y, x; the last of an axis may hold fewer."""
 
     fine: tuple[int, int, int]
@@ -31,11 +33,11 @@ class Grid:
     spacing_mm: Spacing  # of the blocks
 
     @staticmethod
-    def of(shape: tuple[int, ...], spacing_mm: Spacing, block_mm: float = BLOCK_MM) -> "Grid":
+    def of(shape: tuple[int, ...], spacing_mm: Spacing, block_mm: float = BLOCK_MM) -> "BlockGrid":
         """The grid of a volume (Z, H, W) whose voxels have this spacing."""
         z, y, x = shape
         fz, fy, fx = (max(1, round(min(block_mm / mm, MOST_VOXELS))) for mm in spacing_mm)
-        return Grid((z, y, x), (fz, fy, fx), (fz * spacing_mm[0], fy * spacing_mm[1], fx * spacing_mm[2]))
+        return BlockGrid((z, y, x), (fz, fy, fx), (fz * spacing_mm[0], fy * spacing_mm[1], fx * spacing_mm[2]))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -53,7 +55,7 @@ class Grid:
         return range(z * self.factors[0], min((z + 1) * self.factors[0], self.fine[0]))
 
 
-def shares(mask: NDArray[Any], grid: Grid) -> Labels:
+def shares(mask: NDArray[Any], grid: BlockGrid) -> Labels:
     """How much of each block is set, 0 to 255, (z, y, x); whatever is above 0 in the mask (Z, H, W) is set."""
     out = np.empty(grid.shape, np.uint8)
     for z in range(grid.shape[0]):
@@ -62,11 +64,11 @@ def shares(mask: NDArray[Any], grid: Grid) -> Labels:
     return out
 
 
-def greys(voxels: NDArray[Any], grid: Grid) -> Floats:
+def greys(voxels: NDArray[Any], grid: BlockGrid) -> Floats:
     """The mean of each block, (z, y, x), of grey values (Z, H, W) in HU of any type."""
     out = np.empty(grid.shape, np.float32)
     for z in range(grid.shape[0]):
-        planes = [np.nan_to_num(voxels[k].astype(np.float32), nan=LOWEST_HU).clip(LOWEST_HU, HIGHEST_HU) for k in grid.slab(z)]
+        planes = [np.nan_to_num(voxels[k].astype(np.float32), nan=PADDING_HU).clip(PADDING_HU, HIGHEST_HU) for k in grid.slab(z)]
         out[z] = np.mean([_shrunk(plane, grid) for plane in planes], axis=0)
     return out
 
@@ -104,13 +106,13 @@ def box_of(where: NDArray[Any], margins: tuple[int, ...] = (0, 0, 0)) -> tuple[s
     return tuple(box)
 
 
-def enlarged(plane: Labels, grid: Grid) -> Labels:
+def enlarged(plane: Labels, grid: BlockGrid) -> Labels:
     """A plane of blocks (y, x) as fine pixels (H, W)."""
     _, fy, fx = grid.factors
     return plane.repeat(fy, axis=0).repeat(fx, axis=1)[: grid.fine[1], : grid.fine[2]]
 
 
-def paint(labels: Labels, decided: Labels, grid: Grid) -> None:
+def paint(labels: Labels, decided: Labels, grid: BlockGrid) -> None:
     """Give each voxel above 0 (Z, H, W) the decision of its block (z, y, x), in place."""
     for z in range(grid.shape[0]):
         plane = enlarged(decided[z], grid)
@@ -118,7 +120,7 @@ def paint(labels: Labels, decided: Labels, grid: Grid) -> None:
             np.multiply(labels[k] > 0, plane, out=labels[k])
 
 
-def _shrunk(plane: NDArray[Any], grid: Grid) -> NDArray[Any]:
+def _shrunk(plane: NDArray[Any], grid: BlockGrid) -> NDArray[Any]:
     _, fy, fx = grid.factors
     _, y, x = grid.shape
     more = y * fy - plane.shape[0], x * fx - plane.shape[1]

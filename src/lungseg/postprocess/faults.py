@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.postprocess.coarse import Grid, Labels, Spacing, enlarged, nearest, shares
+from lungseg.labels import LEFT, RIGHT
+from lungseg.postprocess.coarse import BlockGrid, Labels, Spacing, enlarged, nearest, shares
 from lungseg.postprocess.holes import find_holes
-from lungseg.postprocess.pieces import LEFT, RIGHT, Reach, Sorted, sort_pieces
+from lungseg.postprocess.pieces import Reach, Sorted, sort_pieces
 
 ALL_EXCHANGED = 0.8  # of the lungs bears the other side's label
 SLICE_EXCHANGED, LEAST_EXCHANGED_MM2 = 0.3, 150.0  # of the lungs in a slice, and so much of it
@@ -56,7 +57,7 @@ def find_faults(labels: NDArray[Any], spacing_mm: Spacing, right: int = RIGHT, l
     if strange:
         named = ", ".join(str(value) for value in strange[:5]) + (" ..." if len(strange) > 5 else "")
         faults.append(Fault("values", f"it holds values that are neither {right} (right) nor {left} (left): {named}"))
-    grid = Grid.of(labels.shape, spacing_mm)
+    grid = BlockGrid.of(labels.shape, spacing_mm)
     filled = shares(labels, grid)
     found = (filled >= 128) if (filled >= 128).any() else filled > 0
     lungs = sort_pieces(found, grid, reach=Reach())
@@ -94,7 +95,7 @@ def _counts(labels: NDArray[Any]) -> dict[int, int]:
     return counts
 
 
-def _exchanged(labels: NDArray[Any], lungs: Sorted, grid: Grid, spacing_mm: Spacing, right: int, left: int) -> list[Fault]:
+def _exchanged(labels: NDArray[Any], lungs: Sorted, grid: BlockGrid, spacing_mm: Spacing, right: int, left: int) -> list[Fault]:
     sides = nearest(lungs.sides, grid.spacing_mm)
     wrong, lung = np.zeros(len(labels)), np.zeros(len(labels))
     for z, plane in enumerate(labels):
@@ -116,7 +117,7 @@ def _exchanged(labels: NDArray[Any], lungs: Sorted, grid: Grid, spacing_mm: Spac
     return [Fault("exchanged_slices", sentence, bool(share > GRAVE_SHARE), tuple(int(z) for z in bad))]
 
 
-def _size(sides: Labels, grid: Grid) -> list[Fault]:
+def _size(sides: Labels, grid: BlockGrid) -> list[Fault]:
     """Both lungs together against an adult's; a height that an end of the volume cuts is not judged."""
     planes, columns = np.flatnonzero(sides.any(axis=(1, 2))), np.flatnonzero(sides.any(axis=(0, 1)))
     width, height = (int(np.ptp(where) + 1) * mm for where, mm in ((columns, grid.spacing_mm[2]), (planes, grid.spacing_mm[0])))

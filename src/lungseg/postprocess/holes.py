@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.postprocess.coarse import Grid, Labels, Spacing, enlarged
+from lungseg.postprocess.coarse import BlockGrid, Labels, Spacing, enlarged
 
 END_HOLE_MM2 = 300.0
 
@@ -33,7 +33,7 @@ class Holes:
     volume_ml: float
 
 
-def fill_holes(labels: Labels, sides: Labels, grid: Grid, spacing_mm: Spacing, end_hole_mm2: float = END_HOLE_MM2) -> Holes:
+def fill_holes(labels: Labels, sides: Labels, grid: BlockGrid, spacing_mm: Spacing, end_hole_mm2: float = END_HOLE_MM2) -> Holes:
     """Fill the holes of labels (Z, H, W), in place.
 
     Args:
@@ -49,7 +49,7 @@ def find_holes(labels: NDArray[Any], spacing_mm: Spacing, end_hole_mm2: float = 
     return _holes(labels, spacing_mm, end_hole_mm2, None)
 
 
-def _holes(labels: NDArray[Any], spacing_mm: Spacing, end_hole_mm2: float, filling: tuple[Labels, Grid] | None) -> Holes:
+def _holes(labels: NDArray[Any], spacing_mm: Spacing, end_hole_mm2: float, filling: tuple[Labels, BlockGrid] | None) -> Holes:
     box = _box(labels)
     if box is None:
         return Holes(0, 0.0)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungseg.postprocess.coarse import Blocks, Floats, Grid, Labels, box_of
+from lungseg.labels import LEFT, RIGHT
+from lungseg.postprocess.coarse import BlockGrid, Blocks, Floats, Labels, box_of
 from lungseg.postprocess.division import Part, are_beside, divide, parts_of
 from lungseg.postprocess.necks import THICKEST_MM, drop_bridges
-
-RIGHT, LEFT = 1, 2  # sides of the patient
 
 ACROSS = 0.65  # of the width of both lungs: a piece that reaches so far may be both of them
 GAS_HU, GAS_BELOW_LUNG_HU = -930.0, 50.0  # a piece so dark, and so much darker than the lungs, is gas in the bowels
@@ -36,7 +35,7 @@ class Reach:
     far_mm: float = 45.0
     far_share: float = 0.05  # of all lung, that a piece beyond near_mm must have
 
-    def least_ml(self, grid: Grid) -> float:
+    def least_ml(self, grid: BlockGrid) -> float:
         """The smallest volume; less in a few thin slices, which show a slice of a ball of that volume only."""
         diameter_mm = (6000 / np.pi * self.smallest_ml) ** (1 / 3)
         return self.smallest_ml * min(1.0, grid.shape[0] * grid.spacing_mm[0] / max(float(diameter_mm), 1e-9))
@@ -74,7 +73,7 @@ class Sorted:
 
 def sort_pieces(
     mask: Blocks,
-    grid: Grid,
+    grid: BlockGrid,
     scene: Scene | None = None,
     reach: Reach | None = None,
     touching: bool = True,
@@ -121,7 +120,7 @@ def sort_pieces(
     return Sorted(side_of[numbered], dropped, pieces, divided, bridge_ml, pair is not None or midline is not None)
 
 
-def _pair(parts: list[Part], numbered: NDArray[np.integer], grid: Grid, scene: Scene | None) -> tuple[Part, Part] | None:
+def _pair(parts: list[Part], numbered: NDArray[np.integer], grid: BlockGrid, scene: Scene | None) -> tuple[Part, Part] | None:
     """The largest piece and the largest that lies beside it as the other lung does."""
     midline = None if scene is None else scene.midline
     for other in parts[1:8]:
@@ -136,7 +135,7 @@ def _reaches_across(a: Part, b: Part) -> bool:
     return a.x[1] - a.x[0] > ACROSS * (max(a.x[1], b.x[1]) - min(a.x[0], b.x[0]))
 
 
-def _divide_largest(numbered: NDArray[np.integer], largest: Part, grid: Grid, midline: float | None) -> bool:
+def _divide_largest(numbered: NDArray[np.integer], largest: Part, grid: BlockGrid, midline: float | None) -> bool:
     """Give one half of the largest piece a new number, in place, if it is two lungs."""
     where = ndimage.find_objects(numbered, max_label=largest.number)[largest.number - 1]
     within = None if midline is None else midline - where[2].start
@@ -148,7 +147,7 @@ def _divide_largest(numbered: NDArray[np.integer], largest: Part, grid: Grid, mi
 
 
 def _without_bridges(
-    numbered: NDArray[np.integer], pair: tuple[Part, Part], grid: Grid, scene: Scene | None, bridge_mm: float
+    numbered: NDArray[np.integer], pair: tuple[Part, Part], grid: BlockGrid, scene: Scene | None, bridge_mm: float
 ) -> float:
     """Take the bridges between two lungs out of the numbers, in place; their volume."""
     halves = np.where(numbered == pair[0].number, 1, np.where(numbered == pair[1].number, 2, 0)).astype(np.uint8)
@@ -163,7 +162,7 @@ def _place(
     others: list[Part],
     side_of: Labels,
     numbered: NDArray[np.integer],
-    grid: Grid,
+    grid: BlockGrid,
     scene: Scene | None,
     reach: Reach | None,
 ) -> None:
@@ -187,7 +186,7 @@ def _is_lung(
     lung_blocks: int,
     lungs: Labels,
     numbered: NDArray[np.integer],
-    grid: Grid,
+    grid: BlockGrid,
     scene: Scene | None,
     reach: Reach,
 ) -> bool:

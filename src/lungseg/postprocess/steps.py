@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungseg.errors import UserError
+from lungseg.labels import LEFT, RIGHT
 from lungseg.postprocess.airways import MOST_BRONCHI_ML, find_airways
-from lungseg.postprocess.coarse import Blocks, Grid, Labels, Spacing, greys, nearest, paint, shares
+from lungseg.postprocess.coarse import BlockGrid, Blocks, Labels, Spacing, greys, nearest, paint, shares
 from lungseg.postprocess.holes import END_HOLE_MM2, fill_holes
 from lungseg.postprocess.midline import bodies, midline
 from lungseg.postprocess.necks import THICKEST_MM
-from lungseg.postprocess.pieces import LEFT, RIGHT, Reach, Scene, Sorted, sort_pieces
+from lungseg.postprocess.pieces import Reach, Scene, Sorted, sort_pieces
 
 DROPPED, AIRWAY = 3, 4  # decisions beside the two sides
 WITHIN_BLOCKS = 2.0  # a voxel takes the decision of a block so near
@@ -112,7 +113,7 @@ def separate(
     if in_place and mask.dtype != np.uint8:
         raise TypeError(f"only a mask of type uint8 can take the labels in place, not {mask.dtype}")
     labels = mask if in_place else (mask > 0).view(np.uint8)
-    grid = Grid.of(labels.shape, spacing_mm)
+    grid = BlockGrid.of(labels.shape, spacing_mm)
     filled = shares(labels, grid)
     found = (filled >= 128) if (filled >= 128).any() else filled > 0
     scene, airways = None, np.zeros(grid.shape, bool)
@@ -143,7 +144,7 @@ def _check(mask: NDArray[Any], spacing_mm: Spacing, voxels: NDArray[Any] | None)
         raise UserError(f"voxels of {spacing_mm} mm (z, y, x) have no size; correct the spacing in the file's header.")
 
 
-def _decided(found: Blocks, sides: Labels, airways: Blocks, grid: Grid, pieces: bool) -> Labels:
+def _decided(found: Blocks, sides: Labels, airways: Blocks, grid: BlockGrid, pieces: bool) -> Labels:
     """The side of each block and of those near it; 0 for what is taken out."""
     decided = np.where(found, DROPPED, 0).astype(np.uint8)
     decided[sides > 0] = sides[sides > 0]
