@@ -1,5 +1,6 @@
 """What tests of all three kinds ask for by name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from builders import write_dataset
 from lungseg import checkpoint
 from lungseg.preprocess import Preprocess
 from seer import seeing_checkpoint
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, each and what it starts with one thread
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

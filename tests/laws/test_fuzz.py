@@ -1,6 +1,6 @@
 """The law of bad input: whatever is in a file, a mask of the very size of its image or one sentence, in time and in 2 GB.
 
-``LUNGSEG_FUZZ=20000 pytest -m slow tests/laws/test_fuzz.py -s`` tries as many cases and counts them by kind.
+``LUNGSEG_FUZZ=20000 pytest -n 0 -s -m slow tests/laws/test_fuzz.py`` tries as many cases and counts them by kind.
 """
 
 import os
