@@ -76,7 +76,7 @@ def test_lungs_that_a_window_cut_have_no_densities(seeing_file: Path, tmp_path: 
 
 def test_what_is_no_tilt_moves_no_pixel(tmp_path: Path) -> None:
     slices = series(HU, PLACE)
-    aside = [replace(one, position=np.asarray(one.position) + (0.02 * z, 0, 0)) for z, one in enumerate(slices)]
+    aside = [replace(one, position=np.add(one.position, (0.02 * z, 0, 0))) for z, one in enumerate(slices)]
     write(tmp_path / "scan", aside)
     scan = read(tmp_path / "scan")
     np.testing.assert_array_equal(scan.volume.voxels, HU)
