@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from lungseg.inference.segmenter import Segmenter
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     """``from lungseg import Segmenter`` loads torch only when it is asked for."""
     if name == "Segmenter":

@@ -132,3 +132,29 @@ def test_a_sheared_volume_is_told_from_a_damaged_one(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(data)))
     with pytest.raises(UserError, match="not at right angles"):
         read(tmp_path / "a.nii.gz")
+
+
+def test_warnings_stand_in_the_picture_too(seeing_file: Path, tmp_path: Path) -> None:
+    pictures = []
+    for name, tags in (("chest", {}), ("head", {"BodyPartExamined": "HEAD"})):
+        write(tmp_path / name, [one.having(**tags) for one in series(HU, PLACE)])
+        assert predict(seeing_file, tmp_path / name, tmp_path / "out" / name).code == 0
+        pictures.append((tmp_path / "out" / name / "overlays" / f"{name}.nii.gz.overlay.png").read_bytes())
+    assert "not chest" in cell(tmp_path / "out" / "head", "head")
+    heights = [int.from_bytes(picture[20:24], "big") for picture in pictures]
+    assert heights[1] > heights[0]  # by a line of text
+
+
+def test_lungs_too_small_for_anybody_are_warned_of(seeing_file: Path, tmp_path: Path) -> None:
+    small = image(HU)
+    small.SetSpacing([mm / 4 for mm in small.GetSpacing()])
+    sitk.WriteImage(small, str(tmp_path / "a.nii.gz"))
+    assert predict(seeing_file, tmp_path / "a.nii.gz", tmp_path / "out").code == 0
+    assert "not the volume of lungs" in cell(tmp_path / "out", "a.nii.gz")
+
+
+def test_a_run_that_made_no_mask_blocks_no_other(seeing_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.nii.gz").write_bytes(b"damaged")
+    assert predict(seeing_file, tmp_path / "bad.nii.gz", tmp_path / "out").code == 1
+    save(tmp_path / "scan.nii.gz", HU)
+    assert predict(seeing_file, tmp_path / "scan.nii.gz", tmp_path / "out").code == 0

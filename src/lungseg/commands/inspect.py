@@ -31,7 +31,7 @@ values, what a prediction would segment, and why not the rest. Nothing that name
 
   json=FILE            the same as JSON, into a file
   right=2              the value of the patient's right lung in label volumes; 1 unless given
-  -q                   no progress
+  -q                   the table, warnings and errors only
   debug=true           what lies behind an error too, as a traceback
 
 The number of a DICOM series is what predict's series=... takes. Exit code: 0 something can be segmented, 1 nothing, 2 refused."""
@@ -90,9 +90,8 @@ def _inspect(options: Options) -> int:
         _say_left_out([(entry.name, entry.verdict) for entry in found.entries if not entry.segmented])
         _say_left_out(found.skipped)
         taken = sum(entry.segmented for entry in found.entries)
-        log.info(
-            f"\n{count_of(taken, 'scan')} would be segmented: lungseg predict ckpt=BEST.ckpt input={options.input} output=masks"
-        )
+        how = f": lungseg predict ckpt=BEST.ckpt input={options.input} output=masks" if taken else ""
+        log.info(f"\n{count_of(taken, 'scan')} would be segmented{how}")
         if options.json is not None:
             write_text(options.json, json.dumps(found.as_json(), indent=1))
             log.info(f"  in full  {options.json}")

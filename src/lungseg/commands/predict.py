@@ -33,8 +33,8 @@ HELP = """\
                        densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like
   format=nrrd          of the masks of volumes: nifti | nrrd | mha
   labels=binary        1 for both lungs; the default sides is 1 for the right and 2 for the left
-  series=2             of several DICOM series the second that lungseg inspect lists, or a kernel's name, or all; the best
-                       axial CT of each study is taken otherwise
+  series=2             of several DICOM series the second that lungseg inspect lists; or 1,2, a folder's or a kernel's name, or
+                       all; the best axial CT of each study is taken otherwise
   input.allow_gaps=true          interpolates missing slices and uneven steps of a DICOM series, which are refused otherwise
   input.window=-600,1500         level and width in HU of the window that the grey values went through
   input.slope=1 input.intercept=-1024   make HU of the grey values
@@ -132,6 +132,7 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
         from lungseg.inference.segmenter import Segmenter
+        from lungseg.inference.tables import volume_scores
 
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -163,19 +164,23 @@ def _predict(options: Options, debug: bool) -> int:
                 if result.error:
                     if debug:
                         console.print(result.cause, markup=False, highlight=False)
-                    log.error(f"{result.item.name}: {result.error}")
+                    is_fault = len(work) == 1 or not result.is_mask
+                    (log.error if is_fault else log.info)(f"{result.item.name}: {'' if is_fault else 'left out: '}{result.error}")
                 for remark in result.remarks[len(result.item.source.remarks) :]:
                     log.info(f"{result.item.name}: {remark}")
+                if result.item.is_volume and result.scores:
+                    log.info(f"{result.item.name}: 3-D Dice {volume_scores(result)[1]:.4f}, IoU {volume_scores(result)[0]:.4f}")
                 for warning in result.warnings:
                     log.warning(f"{result.item.name}: {warning}")
                 advance()
 
             results = segment(segmenter, work, options.output, extras, done, advance)
         keep_record(options.output, options.ckpt, asdict(options), segmenter, results)
-        failed = sum(result.error is not None for result in results)
+        masks_given = [result for result in results if result.is_mask] if len(results) > 1 else []
+        failed = sum(result.error is not None for result in results) - len(masks_given)
         if options.truth is not None:
             _say_scores(scores(results), options.output)
-        masks = len(results) - failed
+        masks = sum(result.error is None for result in results)
         warned = sum(bool(result.warnings) for result in results)
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
         if any(result.lungs for result in results):
@@ -225,7 +230,8 @@ def _check_folders(options: Options) -> None:
             raise UserError(f"output={output} holds the {name}: masks must not replace images; give another folder.")
     if options.truth is not None and options.truth.resolve() == options.input.resolve():
         raise UserError(f"truth={options.truth} is also the input: give the true masks, in a folder of their own.")
-    if output.is_dir() and any(output.iterdir()) and not options.overwrite:
+    # Tables alone are what a run without any mask has left.
+    if output.is_dir() and any(path.name not in TABLES for path in output.iterdir()) and not options.overwrite:
         raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
 
 

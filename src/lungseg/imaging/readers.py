@@ -210,7 +210,8 @@ def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
     chosen = []
     for word in wanted.split(","):
         numbers = [one for number, one in enumerate(series, 1) if word.strip() == str(number)]
-        fit = numbers or [one for one in series if one.kernel.lower() == word.strip().lower()]
+        names = [one for one in series if word.strip().lower() in (one.kernel.lower(), folder_of(one).name.lower())]
+        fit = numbers or names
         if not fit:
             raise UserError(f"series={word.strip()} is none of these: {_listed(series)}.")
         chosen += [one for one in fit if one not in chosen]
@@ -219,7 +220,9 @@ def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
 
 def _listed(series: Sequence[Series], only: Sequence[Series] | None = None) -> str:
     chosen = series if only is None else only
-    return "; ".join(f"{series.index(one) + 1}: {one.describe()}" for one in chosen)
+    folders = [folder_of(one).name for one in chosen]
+    names = [f" {folder}" for folder in folders] if len(set(folders)) == len(folders) > 1 else [""] * len(folders)
+    return "; ".join(f"{series.index(one) + 1}{name}: {one.describe()}" for one, name in zip(chosen, names, strict=True))
 
 
 def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:

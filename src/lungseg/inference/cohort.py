@@ -67,11 +67,12 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
     try:
         scan, seconds = reading.result()
         if item.is_volume and scan.volume.holds_labels:
-            raise UserError(f"{item.image} holds labels, no grey values: give the scan that they were made for.")
+            refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
+            return Result(item, error=refusal, is_mask=True)
         volume = scan.volume if item.is_volume else as_slices(scan.volume)
         truth = _truth(item, scan.volume, extras)
         number, total = count(1), len(volume.canonical().voxels)
-        found = segmenter.segment(volume, extras.probabilities, lambda: advance(next(number) / total))
+        found = segmenter.segment(volume, None, extras.probabilities, lambda: advance(next(number) / total))
     except DeviceFull:
         raise
     except UserError as error:
@@ -80,7 +81,8 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
         return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
     spent = {"reading": seconds, **found.seconds}
     began = time.perf_counter()
-    write(item, scan.volume, found, truth, extras)
+    said = (*item.source.doubts, *scan.doubts, *found.warnings)
+    write(item, scan.volume, found, truth, extras, said)
     spent["writing"] = time.perf_counter() - began
     lung = found.labels
     return Result(
@@ -88,7 +90,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
         lung_fraction=np.count_nonzero(lung) / lung.size,
         seconds=spent,
         remarks=(*item.source.remarks, *scan.remarks, *found.remarks),
-        warnings=(*item.source.doubts, *scan.doubts, *found.warnings),
+        warnings=said,
         scores=() if truth is None else tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True)),
         lungs=found.lungs,
         shape=scan.volume.voxels.shape,

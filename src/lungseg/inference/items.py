@@ -84,6 +84,7 @@ class Result:
     spacing_mm: tuple[float, ...] = ()
     error: str | None = None
     cause: str = ""
+    is_mask: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What is written for one scan: mask, probability and picture, each turned back to the order of the file."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from lungseg.inference.volumes import Segmentation
 from lungseg.metrics.lungs import Lung
 
 
-def write(item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.uint8] | None, extras: Extras) -> None:
-    """Mask, probability and picture, those that are wanted."""
+def write(
+    item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.uint8] | None, extras: Extras, said: Sequence[str]
+) -> None:
+    """Mask, probability and picture, those that are wanted; the picture with the warnings that were ``said``."""
     like = item.image if item.is_volume and item.source.series is None and suffix_of(item.image) in VOLUME_SUFFIXES else None
     has_sides = extras.sides and found.has_sides
     if item.is_volume:
@@ -27,10 +30,10 @@ def write(item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.uin
         probability = found.probability if item.is_volume else _stored(volume, found.probability)
         write_probability(item.probability, probability, like, volume.grid)
     if extras.overlays or (extras.overlays is None and item.is_volume):
-        write_picture(item.overlay, _picture(item, volume, found, truth))
+        write_picture(item.overlay, _picture(item, found, truth, said))
 
 
-def _picture(item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+def _picture(item: Item, found: Segmentation, truth: NDArray[np.uint8] | None, said: Sequence[str]) -> NDArray[np.uint8]:
     if not item.is_volume:
         middle = int(np.argmax(np.count_nonzero(found.labels, axis=(1, 2))))
         true = None if truth is None else truth[middle]
@@ -41,7 +44,7 @@ def _picture(item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.
         found.labels,
         found.volume.grid.spacing_mm,
         title=item.name,
-        captions=[*map(_caption, found.lungs), *(f"! {sentence}" for sentence in found.warnings)],
+        captions=[*map(_caption, found.lungs), *(f"! {sentence}" for sentence in said)],
         slope=float(found.hu.slope),
         intercept=float(found.hu.intercept),
         window_hu=LUNG_WINDOW_HU if found.is_hu else None,

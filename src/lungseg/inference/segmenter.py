@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Segmenter:
         self,
         image: str | Path | NDArray[Any] | sitk.Image,
         spacing_mm: tuple[float, float, float] | None = None,
-        series: str | None = None,
+        series: str | int | None = None,
         allow_gaps: bool = False,
     ) -> NDArray[Any] | sitk.Image:
         """The lungs in a slice or in a volume, on the very grid of the image.
@@ -138,18 +139,29 @@ class Segmenter:
         is_slice = len(labels) == 1 and not (isinstance(image, np.ndarray) and image.ndim == 3)
         return labels[0] if is_slice else labels
 
-    def segment(self, volume: Volume, probabilities: bool = False, advance: Callable[[], None] = lambda: None) -> Segmentation:
-        """All that is found in a volume: labels in canonical order, measurements, remarks and warnings, seconds by stage.
+    def segment(
+        self,
+        image: str | Path | NDArray[Any] | sitk.Image | Volume,
+        spacing_mm: tuple[float, float, float] | None = None,
+        probabilities: bool = False,
+        advance: Callable[[], None] = lambda: None,
+    ) -> Segmentation:
+        """All that is found in a volume: labels in canonical order, lungs with their measurements, remarks and warnings, seconds.
 
         Args:
-            volume: in any orientation; without a grid a stack of axial slices, which gets one label and no measurements.
+            image, spacing_mm: as for a call; or a volume as ``lungseg.imaging.readers.read`` gives it. What lies nowhere is a stack
+                of axial slices, which gets one label and no measurements.
             probabilities: keeps the probability of lung as well.
             advance: called after each slice.
 
         Raises:
             UserError, DeviceFull: as for a call.
         """
-        return segment_volume(volume, self.stream, self.limit, self.settings, probabilities, advance)
+        if isinstance(image, Volume):
+            return segment_volume(image, self.stream, self.limit, self.settings, probabilities, advance)
+        scan = _scan(image, spacing_mm, None, False)
+        found = segment_volume(scan.volume, self.stream, self.limit, self.settings, probabilities, advance)
+        return replace(found, remarks=(*scan.remarks, *found.remarks), warnings=(*scan.doubts, *found.warnings))
 
     @property
     def limit(self) -> float:
@@ -226,14 +238,14 @@ class Segmenter:
 def _scan(
     image: str | Path | NDArray[Any] | sitk.Image,
     spacing_mm: tuple[float, float, float] | None,
-    series: str | None,
+    series: str | int | None,
     allow_gaps: bool,
 ) -> Scan:
     """What there is to segment, whatever it was given as."""
     if isinstance(image, (str, Path, sitk.Image)) and spacing_mm is not None:
         raise UserError("spacing_mm is for arrays; files and images say their own.")
     if isinstance(image, (str, Path)):
-        return read(from_home(image), series, allow_gaps)
+        return read(from_home(image), None if series is None else str(series), allow_gaps)
     if isinstance(image, sitk.Image):
         if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
             raise UserError(f"an image of size {image.GetSize()} is no single volume: give one time point and one channel.")

@@ -25,7 +25,7 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
     writer.writeheader()
     for result in results:
         own = summarise(result.scores)
-        pooled = own["iou_pooled"] if result.item.is_volume else math.nan
+        iou_3d, dice_3d = volume_scores(result) if result.item.is_volume else (math.nan, math.nan)
         row = {
             "file": result.item.name,
             "lung_fraction": _cell(result.lung_fraction, 5),
@@ -33,11 +33,17 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
             "warnings": result.error or "; ".join(result.warnings),
             "iou": _cell(own["iou"], 5),
             "dice": _cell(own["dice"], 5),
-            "iou_3d": _cell(pooled, 5),
-            "dice_3d": _cell(2 * pooled / (1 + pooled), 5),
+            "iou_3d": _cell(iou_3d, 5),
+            "dice_3d": _cell(dice_3d, 5),
         }
         writer.writerow(row)
     write_text(output / "summary.csv", text.getvalue())
+
+
+def volume_scores(result: Result) -> tuple[float, float]:
+    """IoU and Dice of all voxels of a volume together; nan where there is no truth."""
+    iou = summarise(result.scores)["iou_pooled"]
+    return iou, 2 * iou / (1 + iou)
 
 
 def write_measurements(results: Sequence[Result], output: Path) -> None:

@@ -1,7 +1,7 @@
 """One CT volume to lungs: grey values checked, slices through the network, both lungs told apart, measured and doubted."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from lungseg.imaging.volume import Volume
 from lungseg.metrics.lungs import Lung, measure
 from lungseg.postprocess.steps import Postprocess, separate
 
+LEAST_ML, MOST_ML = 300.0, 12_000.0  # of both lungs of anybody but a small child
 MOST_CUT = 0.25  # of the lungs has one grey, the lowest: a window cut them
 CUT = "the window cut the lungs to one grey: no densities are measured"
 ALREADY_HU = "grey values look like HU, and input.slope= and input.intercept= were applied all the same"
@@ -125,12 +126,16 @@ def segment_volume(
         spacing_mm = canonical.grid.spacing_mm
         if settings.postprocess is not None:
             with _timed(seconds, "postprocessing"):
-                remarks = separate(labels, spacing_mm, hu if is_hu else None, settings.postprocess, in_place=True).remarks
+                lungs = separate(labels, spacing_mm, hu if is_hu else None, settings.postprocess, in_place=True)
+            remarks = lungs.remarks
+            if settings.postprocess.airways and not is_hu:
+                remarks += ("trachea and main bronchi may be in, for to take them out needs HU",)
         with _timed(seconds, "measurements"):
             stored = canonical.voxels if is_hu else None
             measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
     with _timed(seconds, "doubts"):
         odd = warnings(hu, labels)
+    odd = (*_volume_doubts(measured, has_sides), *odd)
     said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []), *odd)
     return Segmentation(canonical, labels, has_sides, probability, hu, is_hu, measured, remarks, said, seconds)
 
@@ -142,6 +147,18 @@ def _said(greys: Judgement, units: Units, is_volume: bool) -> tuple[str, ...]:
         return (ALREADY_HU,) if is_changed else ()
     is_news = greys.is_repaired or (is_volume and greys.kind not in (HU, NOT_CT))
     return (f"grey values are {greys.sentence}",) if is_news else ()
+
+
+def _volume_doubts(lungs: Sequence[Lung], has_sides: bool) -> tuple[str, ...]:
+    """Whether the lungs are as large as lungs are; of what the field of view cuts nobody knows, and no lung is said elsewhere."""
+    if not lungs or not lungs[-1].found:
+        return ()
+    missing = [lung.side for lung in lungs if not lung.found]
+    said = [f"no {missing[0]} lung was found"] if has_sides and missing else []
+    both = lungs[-1]
+    if both.volume_ml > MOST_ML or (both.volume_ml < LEAST_ML and not both.touches_border):
+        said.append(f"{both.volume_ml:,.0f} mL are not the volume of lungs")
+    return tuple(said)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ In a volume or a stack every slice counts as an image of its own.
   iou_worst              the lowest of them
   iou_pooled             |both| / |either| of all pixels of all images taken together, those without lung included
   dice                   mean over the same images as iou of 2 |both| / (|truth| + |prediction|)
+  iou_3d, dice_3d        of a volume, |both| / |either| and 2 |both| / (|truth| + |prediction|) of all its voxels together
   images                 images scored, those without lung included; each counts once
   images_with_lung       those whose truth has lung: what iou, iou_worst and dice are taken over
   false_lung_images      images whose truth has no lung and whose prediction has some
