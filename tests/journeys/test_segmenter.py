@@ -135,3 +135,13 @@ def test_what_is_no_image_is_refused_in_one_sentence(
     image = tmp_path / given if isinstance(given, str) else given
     with pytest.raises(UserError, match=part):
         segmenter(image, spacing_mm)  # type: ignore[arg-type]
+
+
+def test_all_that_was_found_comes_for_whatever_is_given(seeing_file: Path, tmp_path: Path) -> None:
+    segmenter = Segmenter.load(seeing_file)
+    path = save(tmp_path / "a.nii.gz", HU)
+    found = [segmenter.segment(path), segmenter.segment(image()), segmenter.segment(HU, SPACING_MM)]
+    for one in found:
+        np.testing.assert_array_equal(one.labels, found[0].labels)
+        assert [lung.side for lung in one.lungs] == ["right", "left", "both"]
+        assert one.lungs == found[0].lungs
