@@ -79,6 +79,11 @@ class Frame:
         return self.orientation is not None and self.position_mm is not None and self.pixel_mm is not None
 
     @property
+    def place(self) -> NDArray[np.float64]:
+        """``position_mm`` to reckon with, of a frame that has geometry."""
+        return np.array(self.position_mm, dtype=np.float64)
+
+    @property
     def normal(self) -> NDArray[np.float64]:
         """Of the slice: rows x columns."""
         cosines = np.array(self.orientation).reshape(2, 3)
@@ -216,7 +221,7 @@ def _frame(path: Path, index: int | None, groups: list[Dataset]) -> Frame:
         rows=int(header.Rows),
         columns=int(header.Columns),
         orientation=_cosines(first("ImageOrientationPatient")),
-        position_mm=_floats(first("ImagePositionPatient"), 3),  # type: ignore[arg-type]
+        position_mm=_point(first("ImagePositionPatient")),
         pixel_mm=_positive(_floats(first("PixelSpacing"), 2)),
     )
 
@@ -266,7 +271,8 @@ def _transformation(dataset: Dataset, index: int) -> Dataset:
     shared: Any = dataset.get("SharedFunctionalGroupsSequence") or ()
     for group in (*own[index : index + 1], *shared):
         if "PixelValueTransformationSequence" in group:
-            return group.PixelValueTransformationSequence[0]  # type: ignore[no-any-return]
+            rescale: Dataset = group.PixelValueTransformationSequence[0]
+            return rescale
     return dataset
 
 
@@ -313,6 +319,11 @@ def _floats(value: Any, count: int) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _point(value: Any) -> tuple[float, float, float] | None:
+    numbers = _floats(value, 3)
+    return None if numbers is None else (numbers[0], numbers[1], numbers[2])
 
 
 def _cosines(value: Any) -> tuple[float, ...] | None:

@@ -9,8 +9,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +101,12 @@ def nifti_voxels(path: Path) -> NDArray[Any] | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        yield file  # type: ignore[misc]
+        yield file
 
 
-def _header(path: Path, file: IO[bytes]) -> Header:
+def _header(path: Path, file: BufferedIOBase) -> Header:
     header = file.read(HEADER)
     order = "<" if header[:4] == struct.pack("<i", HEADER) else ">"
     # Without the mark ITK takes it for Analyze 7.5, where the axes mean something else.
@@ -125,7 +126,7 @@ def _header(path: Path, file: IO[bytes]) -> Header:
     return Header(order, size, kind, start, slope or 1.0, intercept, is_plain)
 
 
-def _check_rest(file: IO[bytes], header: Header, found: int) -> None:
+def _check_rest(file: BufferedIOBase, header: Header, found: int) -> None:
     """Reads to the end, for gzip's checksum is there; ``found`` bytes were read."""
     for part in iter(lambda: file.read(2**20), b""):
         found += len(part)

@@ -192,15 +192,15 @@ def _is_derived(series: Series) -> bool:
 
 
 def _positions(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    return np.array([frame.position_mm for frame in frames], dtype=np.float64).reshape(-1, 3)
+    return np.array([frame.place for frame in frames]).reshape(-1, 3)
 
 
 def _arranged(group: list[Frame]) -> Iterator[Series]:
     """One series of alike frames, or several where several pictures lie at each place."""
-    frames = sorted(group, key=lambda frame: (float(np.dot(frame.position_mm or (), frame.normal)), frame.instance or 0))
+    frames = sorted(group, key=lambda frame: (float(frame.place @ frame.normal), frame.instance or 0))
     unique: dict[Any, Frame] = {}
     for frame in frames:
-        key = (frame.uid, frame.index, *np.round(frame.position_mm or (), 2))
+        key = (frame.uid, frame.index, *frame.place.round(2))
         if key not in unique or frame.path.stat().st_size > unique[key].path.stat().st_size:  # a copy may be cut off
             unique[key] = frame
     frames, copies = list(unique.values()), len(frames) - len(unique)
@@ -218,7 +218,7 @@ def _arranged(group: list[Frame]) -> Iterator[Series]:
             return
         kept = [frames[0]]
         for frame in frames[1:]:
-            if np.linalg.norm(np.subtract(frame.position_mm, kept[-1].position_mm)) < SAME_PLACE_MM:  # type: ignore[arg-type]
+            if np.linalg.norm(frame.place - kept[-1].place) < SAME_PLACE_MM:
                 if not _are_copies(kept[-1], frame):
                     fault = (
                         f"two different slices lie at the same place ({kept[-1].path.name} and {frame.path.name}): "

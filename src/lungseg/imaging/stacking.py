@@ -63,7 +63,7 @@ def _drift(series: Series) -> NDArray[np.float64]:
     if series.slices < 2:
         return np.zeros(2)
     row, column = np.array(series.first.orientation).reshape(2, 3)
-    moved = np.subtract(series.frames[-1].position_mm, series.frames[0].position_mm)  # type: ignore[arg-type]
+    moved = series.frames[-1].place - series.first.place
     return np.array([moved @ column, moved @ row]) / (moved @ series.first.normal)
 
 
