@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -10,7 +10,8 @@ from lungseg.imaging.overlay import GAP, LEGEND, PAPER, grid, overlay, to_grey
 
 QUICK = settings(deadline=None, max_examples=40)
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=4, max_side=40)
-IMAGES = hnp.arrays(np.float32, SHAPES, elements=st.floats(-3000, 3000, width=32))
+QUARTERS = st.integers(-12000, 12000).map(lambda quarters: quarters / 4)  # a contrast of 1e-38 would be lost in a shift by 512
+IMAGES = hnp.arrays(np.float32, SHAPES, elements=QUARTERS)
 
 
 def disc(x: int, radius: int = 20) -> np.ndarray:
@@ -20,7 +21,6 @@ def disc(x: int, radius: int = 20) -> np.ndarray:
 @QUICK
 @given(image=IMAGES, scale=st.sampled_from([0.25, 1.0, 8.0]), shift=st.sampled_from([-1024.0, 0.0, 512.0]))
 def test_the_grey_on_the_screen_does_not_depend_on_the_unit(image: np.ndarray, scale: float, shift: float) -> None:
-    assume(np.ptp(image) == 0 or np.ptp(image) * scale > 1e-9)  # a float64 near the shift holds no smaller contrast
     grey = to_grey(image)
     assert grey.dtype == np.uint8
     assert np.abs(to_grey(image.astype(np.float64) * scale + shift).astype(int) - grey).max() <= 1
