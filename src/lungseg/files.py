@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,11 @@ from pathlib import Path
 from lungseg.errors import UserError
 
 PARTIAL = ".partial-"
+HIDDEN = ".lungseg"  # what a folder of results holds for the program alone
+
+
+class CannotWrite(UserError):
+    """A file cannot be written, and neither will others be in its folder."""
 
 
 @contextmanager
@@ -18,7 +24,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     A crash at any moment leaves the old file or the new one, never a half. Missing folders are made.
 
     Raises:
-        UserError: the folder cannot be written to, or the disk is full.
+        CannotWrite: the folder cannot be written to, or the disk is full.
     """
     beside: Path | None = None
     try:
@@ -43,12 +49,12 @@ def writing(path: Path, remedy: str = "choose another folder or make room") -> I
     """Says in one sentence that a file cannot be written, and what to do about it.
 
     Raises:
-        UserError: the folder cannot be written to, or the disk is full.
+        CannotWrite: the folder cannot be written to, or the disk is full.
     """
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); {remedy}.") from error
+        raise CannotWrite(f"{path} cannot be written ({error.strerror or error}); {remedy}.") from error
 
 
 def from_home(text: str | Path) -> Path:
@@ -60,10 +66,10 @@ def from_home(text: str | Path) -> Path:
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what a killed process left half written in a folder that no other process writes to."""
-    for partial in folder.glob(f"{PARTIAL}*"):
+    """Removes what a killed process left half written in a folder, and in those inside, that no other process writes to."""
+    for partial in list(folder.rglob(f"{PARTIAL}*")):
         with suppress(OSError):  # it will do no harm
-            partial.unlink()
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

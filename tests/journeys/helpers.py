@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.cli import main
+from lungseg.files import HIDDEN
 
 SMALL = ("preprocess.size=64", "model.widths=[4,8]", "trainer.accelerator=cpu")
 PHANTOMS = (*SMALL, "data.train=8", "data.val=4", "data.test=4", "data.size=64")
@@ -41,8 +42,9 @@ def predict(checkpoint_file: Path, source: Path, output: Path, *words: str) -> D
 
 
 def files(folder: Path) -> set[str]:
-    """The files below a folder."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """The files below a folder, but for those that the program keeps for itself."""
+    below = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {path.as_posix() for path in below if HIDDEN not in path.parts}
 
 
 def train(folder: Path, *words: str) -> Done:

@@ -29,7 +29,7 @@ def test_a_truth_that_lies_elsewhere_is_refused(seeing_file: Path, tmp_path: Pat
         sitk.WriteImage(truth, str(tmp_path / f"{name}.nii.gz"))
         done = predict(seeing_file, tmp_path / "scan.nii.gz", tmp_path / name, f"truth={tmp_path / name}.nii.gz")
         assert done.code == 1
-        assert "lies elsewhere" in cell(tmp_path / name, "scan.nii.gz")
+        assert "lies elsewhere" in cell(tmp_path / name, "scan.nii.gz", "error")
     done = predict(seeing_file, tmp_path / "scan.nii.gz", tmp_path / "out", f"truth={tmp_path / 'right.nii.gz'}")
     assert done.code == 0
     assert float(cell(tmp_path / "out", "scan.nii.gz", "dice_3d")) > 0.9
@@ -45,7 +45,7 @@ def test_a_mask_as_it_is_written_here_is_a_truth(seeing_file: Path, tmp_path: Pa
     sitk.WriteImage(image(odd), str(tmp_path / "odd.nii.gz"))
     done = predict(seeing_file, tmp_path / "scan.nii.gz", tmp_path / "odd", f"truth={tmp_path / 'odd.nii.gz'}")
     assert done.code == 1
-    assert "mask_values=1,2" in cell(tmp_path / "odd", "scan.nii.gz")
+    assert "mask_values=1,2" in cell(tmp_path / "odd", "scan.nii.gz", "error")
     assert "data.mask_values" not in done.out
 
 
@@ -119,7 +119,7 @@ def test_a_mask_is_no_scan(high: float, seeing_file: Path, tmp_path: Path) -> No
     save(tmp_path / "mask.nii.gz", ((SIDES > 0) * high).astype(type(high) if isinstance(high, float) else np.uint8))
     done = predict(seeing_file, tmp_path / "mask.nii.gz", tmp_path / "out")
     assert done.code == 1
-    assert "holds labels" in cell(tmp_path / "out", "mask.nii.gz")
+    assert "holds labels" in cell(tmp_path / "out", "mask.nii.gz", "error")
 
 
 def test_a_sheared_volume_is_told_from_a_damaged_one(tmp_path: Path) -> None:

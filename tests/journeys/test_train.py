@@ -197,8 +197,8 @@ def test_the_newest_run_with_the_same_settings_is_gone_on_with(tmp_path: Path) -
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "LOCK_WAIT_S", 0.1)
     with folders.claimed(tmp_path / "run"):
-        assert_refused(lungseg("train", *PHANTOMS, "hydra.run.dir=run"), "run is in use by another training")
-        assert_refused(lungseg("train", "-m", *PHANTOMS, "seed=0,1", "hydra.sweep.dir=run"), "run is in use by another training")
+        assert_refused(lungseg("train", *PHANTOMS, "hydra.run.dir=run"), "run is in use by another process")
+        assert_refused(lungseg("train", "-m", *PHANTOMS, "seed=0,1", "hydra.sweep.dir=run"), "run is in use by another process")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert not any((tmp_path / "run").iterdir())
 

@@ -335,8 +335,8 @@ def test_a_gap_is_refused_unless_it_may_be_closed(seeing_file: Path, tmp_path: P
     write(tmp_path / "scan", slices[:9] + slices[10:])
     done = predict(seeing_file, tmp_path / "scan", tmp_path / "out")
     assert done.code == 1
-    assert "1 slice is missing" in row(tmp_path / "out", "scan")["warnings"]
-    assert "input.allow_gaps=true" in row(tmp_path / "out", "scan")["warnings"]
+    assert "1 slice is missing" in row(tmp_path / "out", "scan")["error"]
+    assert "input.allow_gaps=true" in row(tmp_path / "out", "scan")["error"]
     assert "Traceback" not in done.out + done.err
     assert files(tmp_path / "out") == {"summary.csv", "run.json"}
     done = done_well(predict(seeing_file, tmp_path / "scan", tmp_path / "closed", "input.allow_gaps=true"))
@@ -494,11 +494,11 @@ def test_truth_of_another_shape_is_refused_where_nothing_places_it(seeing_file: 
     write_slice(tmp_path / "other", tmp_path / "wide", "a.png", seed=0, side=80)
     done = predict(seeing_file, tmp_path / "in", tmp_path / "out", f"truth={tmp_path / 'wide'}")
     assert done.code == 1
-    assert "give the mask of this image" in row(tmp_path / "out", "a.png")["warnings"]
+    assert "give the mask of this image" in row(tmp_path / "out", "a.png")["error"]
     volume = save(tmp_path / "b.nii.gz")
     done = predict(seeing_file, volume, tmp_path / "out_b", f"truth={tmp_path / 'wide' / 'a.png'}")
     assert done.code == 1
-    assert "give the mask of this image" in row(tmp_path / "out_b", "b.nii.gz")["warnings"]
+    assert "give the mask of this image" in row(tmp_path / "out_b", "b.nii.gz")["error"]
 
 
 # What goes wrong
@@ -528,7 +528,7 @@ def test_a_faulty_scan_does_not_stop_the_others(seeing_file: Path, tmp_path: Pat
         ("e_nan.mha", "1 value that is not finite"),
         ("f_liar.nii", "damaged"),
     ):
-        assert part in rows[name]["warnings"], rows[name]
+        assert part in rows[name]["error"], rows[name]
         assert (rows[name]["lung_fraction"], rows[name]["seconds"]) == ("", "")
         assert f"Error: {name}: " in done.out
     np.testing.assert_array_equal(labels(out / "b_sound.nii.gz"), labels(out / "d_sound.nrrd"))
@@ -566,7 +566,7 @@ def test_a_study_without_an_axial_series_is_a_fault_that_asks_for_a_choice(seein
     write(tmp_path / "in" / "b", series(HU[:4], coronal, seed="d"))
     done = predict(seeing_file, tmp_path / "in", tmp_path / "out")
     assert done.code == 1
-    assert "no axial CT series" in table(tmp_path / "out" / "summary.csv")[0]["warnings"]
+    assert "no axial CT series" in table(tmp_path / "out" / "summary.csv")[0]["error"]
     assert "series=1" in done.out
 
 

@@ -29,9 +29,7 @@ def claimed(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=LOCK_WAIT_S)
     except Timeout as error:
-        raise UserError(
-            f"{from_here(folder)} is in use by another training: wait for its end, or choose another folder."
-        ) from error
+        raise UserError(f"{from_here(folder)} is in use by another process: wait for its end, or choose another folder.") from error
     except OSError as error:
         raise UserError(f"{from_here(folder)} cannot be written ({error.strerror}); choose another folder.") from error
     try:

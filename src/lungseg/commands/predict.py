@@ -4,20 +4,23 @@ import json
 import logging
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
+from lungseg.commands.folders import claimed
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
-from lungseg.files import writing
+from lungseg.files import HIDDEN, remove_partials, writing
 
 if TYPE_CHECKING:
-    from lungseg.imaging.readers import Found
-    from lungseg.inference.items import Item, Result, Source
+    from lungseg.inference.items import Result
     from lungseg.inference.volumes import Settings
 
 HELP = """\
@@ -27,7 +30,8 @@ HELP = """\
 
   ckpt=FILE            a best.ckpt of lungseg train
   input=PATH           a volume (NIfTI, NRRD, MHA), a DICOM folder, a single DICOM file, or a PNG, JPEG, BMP, TIFF or NPY;
-                       a folder is searched with its sub-folders, its DICOM files are put together to series
+                       a folder is searched with its sub-folders, its DICOM files are put together to series; a .txt file is
+                       a list of all these, a path a line
   output=DIR           a mask for each, of its size and stem, and summary.csv. The mask of a volume lies on its grid, 1 right
                        lung, 2 left lung, in its own format (NIfTI for DICOM), with a picture in overlays/ and its volumes and
                        densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like
@@ -50,6 +54,7 @@ HELP = """\
   threads=0            of the CPU; 0 leaves the choice to PyTorch
   mask_values=1,2      values in the true masks that are lung, where they hold more than two
   ignore_values=9      values in the true masks where nobody knows
+  resume=true          goes on with an output that is not finished: what was done by the same settings, and has not changed, stays
   overwrite=true       write into a folder that is not empty
   -q                   only warnings and errors
   debug=true           what lies behind an error too, as a traceback
@@ -59,7 +64,10 @@ Values are taken as they are typed, whatever they hold; ~ is your home. Exit cod
 {definitions}"""
 
 ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
-TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "run.json")
+RECORD = "run.json"
+TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", RECORD)
+# Options that change no result of a scan, or whose effect its own bytes show.
+WITHOUT_EFFECT = ("ckpt", "input", "output", "truth", "series", "device", "batch_size", "threads", "resume", "overwrite", "quiet")
 SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
 
 
@@ -92,6 +100,7 @@ class Options:
     threads: int = 0
     mask_values: tuple[float, ...] | None = None
     ignore_values: tuple[float, ...] = ()
+    resume: bool = False
     overwrite: bool = False
     quiet: bool = False
 
@@ -108,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     usage = "predict takes ckpt=BEST.ckpt input=FILE_OR_FOLDER output=DIR"
     return exit_code(
         lambda: _predict(parse(words, Options, "predict", usage), debug),
-        lambda: "The masks written so far are whole and stay; summary.csv lists them.",
+        lambda: "The masks written so far are whole and stay; resume=true goes on from there.",
         debug,
     )
 
@@ -123,22 +132,27 @@ def _predict(options: Options, debug: bool) -> int:
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
-        sources, left_out = _sources(options)
-        truths = {} if options.truth is None else _truths(options, sources)
+        from lungseg.commands.scans import check_nothing_replaced, find_scans, find_truths
+
+        others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
+        with console.status("looking for scans") if console.is_terminal and not options.quiet else nullcontext():
+            scans = find_scans(options.input, others, options.series, options.input_allow_gaps)
+        truths = {} if options.truth is None else find_truths(scans, options.input, options.truth, options.output)
 
         import torch
 
         from lungseg.inference.cohort import scores, segment
         from lungseg.inference.items import Extras, items
-        from lungseg.inference.record import keep_record
+        from lungseg.inference.record import checksum, keep_record
+        from lungseg.inference.records import Records
         from lungseg.inference.segmenter import Segmenter
         from lungseg.inference.tables import volume_scores
 
         if options.threads:
             torch.set_num_threads(options.threads)
-        made = items(sources, options.output, ENDINGS.get(options.format or ""))
+        made = items(scans.sources, options.output, ENDINGS.get(options.format or ""))
         work = [replace(item, truth=truths.get(item.source)) for item in made]
-        _check_nothing_replaced(work, options.output)
+        check_nothing_replaced(work, options.output, TABLES)
         segmenter = Segmenter.load(
             options.ckpt, options.device, options.batch_size, options.threshold, options.tta, _settings(options)
         )
@@ -151,43 +165,62 @@ def _predict(options: Options, debug: bool) -> int:
             options.ignore_values,
         )
         thing = "scan" if all(item.is_volume for item in work) else "file"
-        log.info(f"{count_of(len(work), thing)}, {segmenter.device}{left_out}")
-        for source in sources:
+        log.info(f"{count_of(len(work), thing)}, {segmenter.device}{scans.left_out}")
+        for source in scans.sources:
             for remark in source.remarks:
                 log.info(f"{source.name}: {remark}")
-        for name in TABLES:  # of an earlier run; this one may have no reason to write them all
-            with writing(options.output / name):
-                (options.output / name).unlink(missing_ok=True)
-        with progress(console, "segmenting", len(work), options.quiet) as advance:
 
-            def done(result: "Result") -> None:
-                if result.error:
-                    if debug:
-                        console.print(result.cause, markup=False, highlight=False)
-                    is_fault = len(work) == 1 or not result.is_mask
-                    (log.error if is_fault else log.info)(f"{result.item.name}: {'' if is_fault else 'left out: '}{result.error}")
-                for remark in result.remarks[len(result.item.source.remarks) :]:
-                    log.info(f"{result.item.name}: {remark}")
-                if result.item.is_volume and result.scores:
-                    log.info(f"{result.item.name}: 3-D Dice {volume_scores(result)[1]:.4f}, IoU {volume_scores(result)[0]:.4f}")
-                for warning in result.warnings:
-                    log.warning(f"{result.item.name}: {warning}")
-                advance()
+        def done(result: "Result") -> None:
+            if result.kept:
+                return
+            if result.error:
+                if debug:
+                    console.print(result.cause, markup=False, highlight=False)
+                is_fault = len(work) == 1 or not result.is_mask
+                (log.error if is_fault else log.info)(f"{result.item.name}: {'' if is_fault else 'left out: '}{result.error}")
+            for remark in result.remarks[len(result.item.source.remarks) :]:
+                log.info(f"{result.item.name}: {remark}")
+            if result.item.is_volume and result.scores:
+                log.info(f"{result.item.name}: 3-D Dice {volume_scores(result)[1]:.4f}, IoU {volume_scores(result)[0]:.4f}")
+            for warning in result.warnings:
+                log.warning(f"{result.item.name}: {warning}")
 
-            results = segment(segmenter, work, options.output, extras, done, advance)
-        keep_record(options.output, options.ckpt, asdict(options), segmenter, results)
-        masks_given = [result for result in results if result.is_mask] if len(results) > 1 else []
-        failed = sum(result.error is not None for result in results) - len(masks_given)
-        if options.truth is not None:
-            _say_scores(scores(results), options.output)
-        masks = sum(result.error is None for result in results)
-        warned = sum(bool(result.warnings) for result in results)
-        told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
-        if any(result.lungs for result in results):
-            told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
-        if warned and not options.quiet:
-            log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
-        log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
+        with claimed(options.output / HIDDEN):
+            remove_partials(options.output)
+            checkpoint = checksum(options.ckpt)
+            keep = partial(keep_record, options.output, checkpoint, asdict(options), segmenter)
+            keep([], None)  # so that whoever comes after a killed run knows whose folder this is
+            for name in TABLES:  # of an earlier run; this one may have no reason to write them all
+                if name != RECORD:
+                    with writing(options.output / name):
+                        (options.output / name).unlink(missing_ok=True)
+            settings = {name: value for name, value in asdict(options).items() if name not in WITHOUT_EFFECT}
+            records = Records({**settings, "checkpoint": checkpoint}, options.output, options.resume)
+            began = time.perf_counter()
+            with progress(console, "segmenting", len(work), options.quiet) as advance:
+                results = segment(segmenter, work, options.output, extras, done, advance, records)
+            keep(results, time.perf_counter() - began)
+        return _say(options, results, scores(results))
+
+
+def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, float]) -> int:
+    """What was done, what to do next, and the exit code."""
+    from lungseg.log import log
+
+    masks_given = [result for result in results if result.is_mask] if len(results) > 1 else []
+    failed = sum(result.error is not None for result in results) - len(masks_given)
+    if options.truth is not None:
+        _say_scores(means, options.output)
+    masks, kept = sum(result.error is None for result in results), sum(result.kept for result in results)
+    warned = sum(bool(result.warnings) for result in results)
+    told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
+    if kept:
+        told += f" ({kept} of them from the earlier run)"
+    if any(result.lungs for result in results):
+        told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
+    if warned and not options.quiet:
+        log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
+    log.info(f"{told}; {count_of(failed)} failed, see the column error." if failed else f"{told}.")
     return PARTLY if failed else 0
 
 
@@ -231,92 +264,11 @@ def _check_folders(options: Options) -> None:
     if options.truth is not None and options.truth.resolve() == options.input.resolve():
         raise UserError(f"truth={options.truth} is also the input: give the true masks, in a folder of their own.")
     # Tables alone are what a run without any mask has left.
-    if output.is_dir() and any(path.name not in TABLES for path in output.iterdir()) and not options.overwrite:
-        raise UserError(f"output={output} is not empty: give another folder, or overwrite=true.")
-
-
-def _sources(options: Options) -> "tuple[list[Source], str]":
-    """What is to be segmented, and what is said of the files that are not."""
-    from lungseg.imaging.readers import find, nothing_but, said_of_skipped
-
-    path = options.input
-    if not path.exists():
-        raise UserError(f"input={path} is neither a file nor a folder.")
-    others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
-    found = find(path, [other for other in others if other.resolve() != path.resolve()])
-    if options.series is not None and not found.series:
-        raise UserError(f"input={path} holds no DICOM series, of which series={options.series} could choose: leave it out.")
-    if path.is_file() and not found.series:
-        return [_source(path.name, path)], ""
-    sources = [_source(file.relative_to(path).as_posix(), file) for file in found.files]
-    sources = sorted(sources + _series(options, found), key=lambda source: source.name)
-    if not sources:
-        raise UserError(f"input={path} holds {nothing_but(found)}: check the folder and its file types.")
-    return sources, f"; left out: {said_of_skipped(found.skipped)}" if found.skipped else ""
-
-
-def _source(name: str, path: Path) -> "Source":
-    from lungseg.inference.items import Source
-
-    return Source(name, path)
-
-
-def _series(options: Options, found: "Found") -> "list[Source]":
-    """The DICOM series to segment, named by their folders."""
-    from lungseg.imaging.readers import choose, said_of_skipped
-    from lungseg.imaging.series import folder_of
-    from lungseg.inference.items import Source
-
-    chosen = choose(found.series, options.series, options.input_allow_gaps) if found.series else []
-    folders = [folder_of(one.series) for one in chosen]
-    sources = []
-    for one, folder in zip(chosen, folders, strict=True):
-        name = options.input.resolve().name if folder == options.input else folder.relative_to(options.input).as_posix()
-        if folders.count(folder) > 1:
-            name += f"_series{found.series.index(one.series) + 1}"
-        damage = said_of_skipped([(file, reason) for file, reason in found.damaged if file.is_relative_to(folder)])
-        doubts = (f"slices may be missing, left out: {damage}",) if damage else ()
-        sources.append(Source(name or "scan", folder, one.series, one.remarks, doubts, one.refusal))
-    return sources
-
-
-def _truths(options: Options, sources: "Sequence[Source]") -> "dict[Source, Path]":
-    """The true mask of each source."""
-    from lungseg.imaging.pairs import find_images, pair_files
-
-    path, truth = options.input, options.truth
-    assert truth is not None
-    if len(sources) == 1 and (path.is_file() or truth.is_file()):
-        if not truth.is_file():
-            raise UserError(f"truth={truth} must be a file, as input={path} is one.")
-        return {sources[0]: truth}
-    below = [other.resolve() for other in (options.output, path) if other.resolve().is_relative_to(truth.resolve())]
-    masks = [file for file in find_images(truth) if not any(file.resolve().is_relative_to(other) for other in below)]
-    by_path = {path / source.name: source for source in sources}
-    pairs = pair_files(path, truth, list(by_path), masks)
-    return {by_path[pair.image]: pair.mask for pair in pairs}
-
-
-def _check_nothing_replaced(work: "Sequence[Item]", output: Path) -> None:
-    # By what the file system calls the same file: names may differ by links, or by case where case does not count.
-    given = {_identity(path) for item in work for path in (item.image, item.truth) if path is not None} - {None}
-    given |= {_identity(frame.path) for item in work if item.source.series for frame in item.source.series.frames}
-    targets = [*(path for item in work for path in item.targets), *(output / name for name in TABLES)]
-    for target in targets:
-        if _identity(target) in given:
-            raise UserError(f"{target} is an image or a true mask: masks must not replace it; give another output.")
-    if not (output / "summary.csv").is_file():
-        foreign = next((target for target in targets if target.exists()), None)
-        if foreign is not None:
-            raise UserError(f"{foreign} is there and no earlier prediction's: it stays; give another output.")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    if output.is_dir() and any(path.name not in (*TABLES, HIDDEN) for path in output.iterdir()) and not options.overwrite:
+        there = any((output / name).is_file() for name in TABLES)
+        if not (options.resume and there):
+            remedy = "resume=true to go on with what is there, or overwrite=true" if there else "or overwrite=true"
+            raise UserError(f"output={output} is not empty: give another folder, {remedy}.")
 
 
 def _say_scores(summary: Mapping[str, float], output: Path) -> None:

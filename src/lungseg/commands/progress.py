@@ -1,11 +1,9 @@
 """What a person sees while many files are worked through."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,35 +14,27 @@ if TYPE_CHECKING:
 def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
     """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files.
 
-    Called with a number, it says which share of the present file is done.
+    Called with a number, so many files are through, whole ones and parts.
     """
     from rich.progress import Progress
 
     from lungseg.log import log
 
-    if console.is_terminal and not quiet:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(doing, total=total)
-            files = 0
+    through, began, tenths = 0.0, time.monotonic(), 0
+    with Progress(console=console, transient=True) if console.is_terminal and not quiet else nullcontext() as bar:
+        task = None if bar is None else bar.add_task(doing, total=total)
 
-            def move(share: float | None = None) -> None:
-                nonlocal files
-                files += share is None
-                bar.update(task, completed=files + (share or 0.0))
+        def advance(files: float | None = None) -> None:
+            nonlocal through, tenths
+            through = through + 1 if files is None else files
+            if bar is not None and task is not None:
+                bar.update(task, completed=through)
+            elif int(10 * through / total) > tenths and through >= 1 and through < total:
+                tenths = int(10 * through / total)
+                left = timedelta(seconds=round((time.monotonic() - began) / through * (total - through)))
+                log.info(f"{int(through)} of {count_of(total)}, about {left} left")
 
-            yield move
-        return
-    began, numbers = time.monotonic(), count(1)
-
-    def advance(share: float | None = None) -> None:
-        if share is not None:
-            return
-        number = next(numbers)
-        if number % math.ceil(total / 10) == 0 and number < total:
-            left = timedelta(seconds=round((time.monotonic() - began) / number * (total - number)))
-            log.info(f"{number} of {count_of(total)}, about {left} left")
-
-    yield advance
+        yield advance
 
 
 def count_of(number: int, thing: str = "file") -> str:

@@ -1,6 +1,7 @@
 """Whether a file holds all voxels that its header promises: ITK makes zeros or noise of missing ones without a word."""
 
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,24 @@ def check_whole(path: Path) -> None:
         check_whole_nifti(path)
     elif name.endswith((".mha", ".mhd")):
         check_whole_meta(path)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """An image file, and the one beside it that holds its voxels if its header names one (MetaImage, NRRD).
+
+    Raises:
+        ValueError, OSError: its header cannot be read.
+    """
+    suffix = path.suffix.lower()
+    data = ""
+    if suffix in (".mha", ".mhd"):
+        data = _meta_header(path)[0]["ElementDataFile"].encode("latin-1").decode()
+    elif suffix == ".nrrd":
+        with path.open("rb") as file:
+            named = re.search(rb"(?mi)^data ?file: *(.+?)\s*$", file.read(META_HEADER).partition(b"\n\n")[0])
+        data = named[1].decode() if named else ""
+    beside = path.parent / data
+    return (path, beside) if data and data.upper() != "LOCAL" and beside.is_file() else (path,)
 
 
 def check_whole_meta(path: Path) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from lungseg.errors import UserError
-from lungseg.files import written_whole
+from lungseg.files import PARTIAL, CannotWrite, writing, written_whole
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
 from lungseg.imaging.volume import Grid
 from lungseg.imaging.volume_files import is_flat, read_grid
@@ -127,7 +126,10 @@ def _write_volume(path: Path, stack: NDArray[Any], like: Path | None, grid: Grid
         image = image[:, :, 0]
     for key, text in notes.items():
         image.SetMetaData(key, text)
-    with TemporaryDirectory() as folder:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = TemporaryDirectory(prefix=PARTIAL, dir=path.parent)
+    with temporary as folder:
         # Not straight to the target: on a full disk ITK leaves half a file and reports success.
         written = Path(folder, "volume.nii" if suffix == ".nii.gz" else f"volume{suffix}")
         try:
@@ -139,7 +141,7 @@ def _write_volume(path: Path, stack: NDArray[Any], like: Path | None, grid: Grid
             if suffix == ".nrrd":  # counted by its reader alone
                 sitk.ReadImage(str(written))
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{folder} has no room for a volume: free some, or set TMPDIR to another folder.") from error
+            raise CannotWrite(f"{path} cannot be written, there is no room for it; choose another folder or make room.") from error
         with written_whole(path) as beside, written.open("rb") as source, beside.open("wb") as target:
             if suffix != ".nii.gz":
                 shutil.copyfileobj(source, target)

@@ -1,28 +1,52 @@
-"""Many scans in, a mask for each and tables of all out."""
+"""Many scans in, a mask for each and tables of all out: one is read and one is written while another is with the network."""
 
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
+from lungseg.files import CannotWrite
 from lungseg.imaging.readers import Scan, read, read_series
 from lungseg.imaging.slices import VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
+from lungseg.inference.records import Records
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
+from lungseg.inference.volumes import Prepared, Raw, Settings, finish, pass_through, prepare
 from lungseg.labels import LEFT, RIGHT
 from lungseg.metrics.overlap import overlap, summarise
 
-Reading = Future[tuple[Scan, float]]  # and the seconds it took
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is the same for all scans."""
+
+    settings: Settings
+    extras: Extras
+    records: Records | None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A scan on its way to the network; ``key`` is of its record, and empty where none is kept."""
+
+    scan: Scan
+    prepared: Prepared
+    key: str
+    seconds: float
 
 
 def segment(
@@ -31,31 +55,36 @@ def segment(
     output: Path,
     extras: Extras,
     done: Callable[[Result], None],
-    advance: Callable[[float], None] = lambda share: None,
+    advance: Callable[[float], None] = lambda through: None,
+    records: Records | None = None,
 ) -> list[Result]:
     """Segments every source; one that fails is reported and the others go on.
 
     However it ends, ``summary.csv`` has a row for each source done, and ``measurements.csv`` and ``measurements.json`` one for
-    each lung of a volume.
+    each lung of a volume. At most three scans are in memory: one is read, one is with the network, one is finished.
 
     Args:
         done: called with each result.
-        advance: called within a volume with the share of its slices that are done.
+        advance: called after each slice with how many sources went through the network so far, whole ones and parts.
+        records: what each scan gave is kept there, and taken from there where an earlier run did it.
 
     Raises:
-        UserError: the output cannot be written.
+        CannotWrite: the output cannot be written.
         DeviceFull: the device's memory is too small.
     """
-    results: list[Result] = []
+    plan = _Plan(segmenter.settings, extras, records)
+    last = _Last(done)
     try:
-        for item, reading in _read_ahead(work, extras.allow_gaps):
-            results.append(_one(segmenter, item, reading, extras, advance))
-            done(results[-1])
+        with last:
+            for number, (item, ready) in enumerate(_read_ahead(work, plan)):
+                raw = _through(segmenter, item, ready, plan, partial(_step, last, advance, number))
+                last.hand_over(partial(_finished, item, ready, raw, plan))
+                advance(number + 1)
     finally:
-        if results:
-            write_summary(results, output)
-            write_measurements(results, output)
-    return results
+        if last.results:
+            write_summary(last.results, output)
+            write_measurements(last.results, output)
+    return last.results
 
 
 def scores(results: Sequence[Result]) -> dict[str, float]:
@@ -63,39 +92,138 @@ def scores(results: Sequence[Result]) -> dict[str, float]:
     return summarise(score for result in results for score in result.scores)
 
 
-def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, advance: Callable[[float], None]) -> Result:
-    try:
-        scan, seconds = reading.result()
+class _Last:
+    """The scan behind the network: finished and written in a thread of its own, one at a time."""
+
+    def __init__(self, done: Callable[[Result], None]) -> None:
+        self.results: list[Result] = []
+        self._done, self._pool = done, ThreadPoolExecutor(1, "finishing")
+        self._future: Future[Result] | None = None
+
+    def __enter__(self) -> "_Last":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self.collect()
+
+    def hand_over(self, work: Callable[[], Result]) -> None:
+        """Begins with the next scan once the one before is finished."""
+        if self._future is not None:
+            wait([self._future])
+        self.collect()
+        self._future = self._pool.submit(work)
+
+    def collect(self) -> None:
+        """Tells of the scan if it is finished."""
+        if self._future is not None and self._future.done():
+            future, self._future = self._future, None
+            self.results.append(future.result())
+            self._done(self.results[-1])
+
+
+def _read_ahead(work: Sequence[Item], plan: _Plan) -> Iterator[tuple[Item, _Ready | Result]]:
+    """Sources in order with what was read of them, the next one being read while one is with the network."""
+    with ThreadPoolExecutor(1, "reading") as pool:
+        reading = [pool.submit(_read, item, plan) for item in work[:1]]
+        for index, item in enumerate(work):
+            ready = reading.pop().result()  # done before the next begins, or one more would lie in memory
+            reading += [pool.submit(_read, following, plan) for following in work[index + 1 : index + 2]]
+            yield item, ready
+            del ready
+
+
+def _read(item: Item, plan: _Plan) -> _Ready | Result:
+    def ready() -> _Ready | Result:
+        if item.source.refusal:
+            raise UserError(item.source.refusal)
+        began = time.perf_counter()
+        key = "" if plan.records is None else plan.records.key(item)
+        if plan.records is not None and (kept := plan.records.kept(item, key)) is not None:
+            return kept
+        series, allow_gaps = item.source.series, plan.extras.allow_gaps
+        scan = read(item.image, allow_gaps=allow_gaps) if series is None else read_series(series, allow_gaps)
         if item.is_volume and scan.volume.holds_labels:
             refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
             return Result(item, error=refusal, is_mask=True)
-        volume = scan.volume if item.is_volume else as_slices(scan.volume)
-        truth = _truth(item, scan.volume, extras)
-        number, total = count(1), len(volume.canonical().voxels)
-        found = segmenter.segment(volume, None, extras.probabilities, lambda: advance(next(number) / total))
-    except DeviceFull:
-        raise
-    except UserError as error:
-        return Result(item, error=str(error), cause=traceback.format_exc())
-    except MemoryError:
-        return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
-    spent = {"reading": seconds, **found.seconds}
-    began = time.perf_counter()
-    said = (*item.source.doubts, *scan.doubts, *found.warnings)
-    write(item, scan.volume, found, truth, extras, said)
-    spent["writing"] = time.perf_counter() - began
-    lung = found.labels
-    return Result(
+        seconds = time.perf_counter() - began
+        return _Ready(scan, prepare(scan.volume if item.is_volume else as_slices(scan.volume), plan.settings), key, seconds)
+
+    return _tried(item, ready)
+
+
+def _step(last: _Last, advance: Callable[[float], None], number: int, share: float) -> None:
+    last.collect()
+    advance(number + share)
+
+
+def _through(segmenter: Segmenter, item: Item, ready: _Ready | Result, plan: _Plan, step: Callable[[float], None]) -> Raw | Result:
+    if isinstance(ready, Result):
+        return ready
+    slices, total = count(1), len(ready.prepared.hu)
+
+    def raw() -> Raw:
+        probabilities = plan.extras.probabilities
+        return pass_through(ready.prepared, segmenter.stream, segmenter.limit, probabilities, lambda: step(next(slices) / total))
+
+    return _tried(item, raw)
+
+
+def _finished(item: Item, ready: _Ready | Result, raw: Raw | Result, plan: _Plan) -> Result:
+    if isinstance(ready, Result):
+        return ready
+    if isinstance(raw, Result):
+        return raw
+    return _tried(item, lambda: _written(item, ready, raw, plan))
+
+
+def _written(item: Item, ready: _Ready, raw: Raw, plan: _Plan) -> Result:
+    """The result of a scan, whose files are written, its record last."""
+    volume = ready.scan.volume
+    truth = _truth(item, volume, plan.extras)
+    found = finish(ready.prepared, raw, plan.settings)
+    said = (*item.source.doubts, *ready.scan.doubts, *found.warnings)
+    began, lung = time.perf_counter(), found.labels
+    write(item, volume, found, truth, plan.extras, said)
+    result = Result(
         item,
         lung_fraction=np.count_nonzero(lung) / lung.size,
-        seconds=spent,
-        remarks=(*item.source.remarks, *scan.remarks, *found.remarks),
+        seconds={"reading": ready.seconds, **found.seconds, "writing": time.perf_counter() - began},
+        remarks=(*item.source.remarks, *ready.scan.remarks, *found.remarks),
         warnings=said,
         scores=() if truth is None else tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True)),
         lungs=found.lungs,
-        shape=scan.volume.voxels.shape,
-        spacing_mm=() if scan.volume.grid is None else scan.volume.grid.spacing_mm,
+        shape=volume.voxels.shape,
+        spacing_mm=() if volume.grid is None else volume.grid.spacing_mm,
     )
+    if plan.records is not None:
+        plan.records.keep(item, ready.key, result)
+    return result
+
+
+def _tried(item: Item, action: Callable[[], T]) -> T | Result:
+    """What an action on a scan gives, or what it failed of: the other scans go on.
+
+    Raises:
+        DeviceFull, CannotWrite: the other scans would fail of the same.
+    """
+    try:
+        return action()
+    except (DeviceFull, CannotWrite):
+        raise
+    except Exception as error:  # whatever it is: it must not cost a night's work on other scans
+        return Result(item, error=_said(item, error), cause=traceback.format_exc())
+
+
+def _said(item: Item, error: Exception) -> str:
+    """Why a scan failed, in one sentence; without the words of a library, which may hold what a header says."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{item.image} does not fit into the memory of this machine: cut it into smaller parts."
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
+    return f"{item.image} meets a fault of the program ({where}): please report it, debug=true shows all of it."
 
 
 def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | None:
@@ -124,24 +252,3 @@ def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | No
     if values is None and item.is_volume and np.isin(np.unique(stack), (0, RIGHT, LEFT)).all():
         values = (RIGHT, LEFT)  # as masks of volumes are written here
     return to_labels(stack.astype(np.float32, copy=False), item.truth, values, extras.ignore_values, "mask_values=1,2 say")
-
-
-def _read_ahead(work: Sequence[Item], allow_gaps: bool) -> Iterator[tuple[Item, Reading]]:
-    """Sources in order with what was read of them, the next one being read while one is segmented; never more in memory."""
-
-    def scan(item: Item) -> tuple[Scan, float]:
-        if item.source.refusal:
-            raise UserError(item.source.refusal)
-        began = time.perf_counter()
-        series = item.source.series
-        found = read(item.image, allow_gaps=allow_gaps) if series is None else read_series(series, allow_gaps)
-        return found, time.perf_counter() - began
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = [pool.submit(scan, item) for item in work[:1]]
-        for index, item in enumerate(work):
-            reading = waiting.pop()
-            if index + 1 < len(work):
-                reading.exception()  # it is done before the next begins, or three would lie in memory
-                waiting.append(pool.submit(scan, work[index + 1]))
-            yield item, reading

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from lungseg.files import HIDDEN
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.series import Series
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
@@ -41,6 +42,7 @@ class Item:
 
     Attributes:
         mask, overlay, probability: where its results go, those that are wanted.
+        record: where is kept what was found, for a run that goes on.
         truth: the file with its true mask, if any.
     """
 
@@ -48,6 +50,7 @@ class Item:
     mask: Path
     overlay: Path
     probability: Path
+    record: Path
     truth: Path | None = None
 
     @property
@@ -64,14 +67,20 @@ class Item:
         return suffix_of(self.mask) in VOLUME_SUFFIXES
 
     @property
-    def targets(self) -> tuple[Path, Path, Path]:
+    def targets(self) -> tuple[Path, ...]:
         """All files that may be written for it."""
-        return self.mask, self.overlay, self.probability
+        return self.mask, self.overlay, self.probability, self.record
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one file; ``error`` is a sentence, or None where there is a mask, and ``cause`` its traceback."""
+    """What came of one scan or picture.
+
+    Attributes:
+        error: a sentence, or None where there is a mask; ``cause`` is its traceback.
+        is_mask: it was left out, for it is itself a mask.
+        kept: it was done by an earlier run.
+    """
 
     item: Item
     lung_fraction: float = float("nan")
@@ -85,6 +94,12 @@ class Result:
     error: str | None = None
     cause: str = ""
     is_mask: bool = False
+    kept: bool = False
+
+    @property
+    def status(self) -> str:
+        """``done``, ``failed`` or ``left out``."""
+        return "done" if self.error is None else "left out" if self.is_mask else "failed"
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,7 @@ def _ways(source: Source, output: Path, wanted: str | None) -> Iterator[Item]:
             mask=output / folder / mask,
             overlay=output / "overlays" / folder / f"{mask}.overlay.png",
             probability=output / "probabilities" / folder / f"{mask}.probability{ending}",
+            record=output / HIDDEN / folder / f"{mask}.json",
         )
 
 

@@ -20,26 +20,43 @@ from lungseg.inference.segmenter import Segmenter
 PACKAGES = ("lungseg", "torch", "numpy", "scipy", "SimpleITK", "pydicom")
 
 
-def keep_record(output: Path, ckpt: Path, options: Mapping[str, Any], segmenter: Segmenter, results: Sequence[Result]) -> None:
+def keep_record(
+    output: Path,
+    checkpoint: str,
+    options: Mapping[str, Any],
+    segmenter: Segmenter,
+    results: Sequence[Result],
+    wall_s: float | None,
+) -> None:
     """Versions, checkpoint, options, and of every scan the seconds by stage, what was done to it and what it is warned of.
+
+    Args:
+        checkpoint: its checksum.
+        wall_s: seconds that all scans took, most stages side by side; None while they are still going on.
 
     Raises:
         UserError: the output cannot be written.
     """
     stages = Counter[str]()
     for result in results:
-        stages.update(result.seconds)
+        if not result.kept:
+            stages.update(result.seconds)
     record = {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "checkpoint_sha256": hashlib.sha256(ckpt.read_bytes()).hexdigest(),
+        "checkpoint_sha256": checkpoint,
         "options": options,
         "device": str(segmenter.device),
         "threads": torch.get_num_threads(),
+        "finished": wall_s is not None,
         "seconds": {stage: round(spent, 3) for stage, spent in stages.items()},
+        "wall_seconds": None if wall_s is None else round(wall_s, 3),
+        "network_share_of_wall": None if not wall_s else round(stages["network"] / wall_s, 3),
         "peak_memory_mb": _peak_memory_mb(),
         "scans": [
             {
                 "file": result.item.name,
+                "status": result.status,
+                "kept": result.kept,
                 "shape": list(result.shape),
                 "spacing_mm": list(result.spacing_mm),
                 "seconds": {stage: round(spent, 3) for stage, spent in result.seconds.items()},
@@ -51,6 +68,12 @@ def keep_record(output: Path, ckpt: Path, options: Mapping[str, Any], segmenter:
         ],
     }
     write_text(output / "run.json", json.dumps(record, indent=1, default=str))
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _peak_memory_mb() -> int | None:

@@ -16,7 +16,7 @@ from lungseg.metrics.overlap import summarise
 def write_summary(results: Sequence[Result], output: Path) -> None:
     """``summary.csv``: a row for each scan or picture, with scores where there is a truth."""
     text = io.StringIO()
-    columns = ["file", "lung_fraction", "seconds", "warnings"]
+    columns = ["file", "status", "lung_fraction", "seconds", "warnings", "error"]
     if any(result.item.truth is not None for result in results):
         columns += ["iou", "dice"]
     if any(result.item.truth is not None and result.item.is_volume for result in results):
@@ -28,9 +28,11 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
         iou_3d, dice_3d = volume_scores(result) if result.item.is_volume else (math.nan, math.nan)
         row = {
             "file": result.item.name,
+            "status": result.status,
             "lung_fraction": _cell(result.lung_fraction, 5),
             "seconds": _cell(sum(result.seconds.values()) if result.seconds else math.nan, 3),
-            "warnings": result.error or "; ".join(result.warnings),
+            "warnings": "; ".join(result.warnings),
+            "error": result.error or "",
             "iou": _cell(own["iou"], 5),
             "dice": _cell(own["dice"], 5),
             "iou_3d": _cell(iou_3d, 5),

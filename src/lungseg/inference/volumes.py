@@ -69,7 +69,7 @@ class Rescaled:
     """A view of grey values (Z, H, W) as ``slope * value + intercept``, float32; computed when a part is asked for."""
 
     def __init__(self, voxels: NDArray[Any], slope: float, intercept: float) -> None:
-        self.voxels, self.slope, self.intercept = voxels, np.float32(slope), np.float32(intercept)
+        self.voxels, self.slope, self.intercept = voxels, slope, intercept
         self.shape, self.ndim = voxels.shape, voxels.ndim
 
     def __len__(self) -> int:
@@ -77,7 +77,39 @@ class Rescaled:
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         part = np.asarray(self.voxels[index], dtype=np.float32)
-        return part if self.slope == 1 and self.intercept == 0 else part * self.slope + self.intercept
+        return part if self.slope == 1 and self.intercept == 0 else part * np.float32(self.slope) + np.float32(self.intercept)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume on its way to the network.
+
+    Attributes:
+        volume: in canonical order.
+        hu: its values as the network shall see them: HU where ``is_hu``.
+        warnings: what is to be said of its grey values.
+        seconds: by stage, so far.
+    """
+
+    volume: Volume
+    hu: Rescaled
+    is_hu: bool
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The network's own word on a volume, in canonical order.
+
+    Attributes:
+        mask: (Z, H, W), 1 where there is lung.
+        probability: (Z, H, W) float32, where it was asked for.
+    """
+
+    mask: NDArray[np.uint8]
+    probability: NDArray[np.float32] | None
+    seconds: float
 
 
 def segment_volume(
@@ -88,18 +120,23 @@ def segment_volume(
     probabilities: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> Segmentation:
-    """The lungs in a volume of any orientation.
+    """The lungs in a volume of any orientation: what the three functions below do, one after the other.
 
     Memory stays flat: beside the volume only its labels, a byte a voxel, are as large as the volume, unless probabilities are
     asked for.
 
-    Args:
-        network: slices to logits.
-        limit: a voxel is lung where its logit is above this.
-        advance: called after each slice.
-
     Raises:
         UserError: the network needs HU and these are none, or the volume is a mask.
+    """
+    prepared = prepare(volume, settings)
+    return finish(prepared, pass_through(prepared, network, limit, probabilities, advance), settings)
+
+
+def prepare(volume: Volume, settings: Settings) -> Prepared:
+    """A volume whose grey values were judged and are HU, if they can be made so.
+
+    Raises:
+        UserError: the volume is a mask.
     """
     if volume.holds_labels:
         raise UserError("the volume holds labels, no grey values: give the scan that they were made for.")
@@ -110,15 +147,43 @@ def segment_volume(
         slope, intercept = to_hu(canonical.voxels, greys, settings.units)
         cut = settings.units.window is not None and greys.levels.flat > MOST_CUT
         is_hu = (settings.units.are_given or greys.is_hu) and not cut
-    hu: Any = Rescaled(canonical.voxels, slope, intercept)
-    labels = np.empty(canonical.voxels.shape, dtype=np.uint8)
-    probability = np.empty(labels.shape, dtype=np.float32) if probabilities else None
-    with _timed(seconds, "network"):
-        for z, logits in enumerate(network(hu[z] for z in range(len(hu)))):
-            labels[z] = logits > limit
-            if probability is not None:
-                probability[z] = special.expit(logits)
-            advance()
+    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []))
+    return Prepared(canonical, Rescaled(canonical.voxels, slope, intercept), is_hu, said, seconds)
+
+
+def pass_through(
+    prepared: Prepared,
+    network: Network,
+    limit: float,
+    probabilities: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> Raw:
+    """The network's mask of a volume.
+
+    Args:
+        network: slices to logits.
+        limit: a voxel is lung where its logit is above this.
+        advance: called after each slice.
+
+    Raises:
+        UserError: the network needs HU and these are none.
+    """
+    began, hu = time.perf_counter(), prepared.hu
+    mask = np.empty(hu.shape, dtype=np.uint8)
+    probability = np.empty(hu.shape, dtype=np.float32) if probabilities else None
+    for z, logits in enumerate(network(hu[z] for z in range(len(hu)))):
+        mask[z] = logits > limit
+        if probability is not None:
+            probability[z] = special.expit(logits)
+        advance()
+    return Raw(mask, probability, time.perf_counter() - began)
+
+
+def finish(prepared: Prepared, raw: Raw, settings: Settings) -> Segmentation:
+    """Both lungs told apart, measured and doubted; they are painted into the mask of ``raw`` itself."""
+    seconds = {**prepared.seconds, "network": raw.seconds}
+    canonical, is_hu, labels = prepared.volume, prepared.is_hu, raw.mask
+    hu: Any = prepared.hu  # to other rooms an array
     has_sides = canonical.grid is not None and settings.postprocess is not None
     remarks: tuple[str, ...] = ()
     measured: tuple[Lung, ...] = ()
@@ -132,12 +197,11 @@ def segment_volume(
                 remarks += ("trachea and main bronchi may be in, for to take them out needs HU",)
         with _timed(seconds, "measurements"):
             stored = canonical.voxels if is_hu else None
-            measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
+            measured = measure(labels, spacing_mm, stored, hu.slope, hu.intercept, sided=has_sides)
     with _timed(seconds, "doubts"):
         odd = warnings(hu, labels)
-    odd = (*_volume_doubts(measured, has_sides), *odd)
-    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []), *odd)
-    return Segmentation(canonical, labels, has_sides, probability, hu, is_hu, measured, remarks, said, seconds)
+    said = (*prepared.warnings, *_volume_doubts(measured, has_sides), *odd)
+    return Segmentation(canonical, labels, has_sides, raw.probability, hu, is_hu, measured, remarks, said, seconds)
 
 
 def _said(greys: Judgement, units: Units, is_volume: bool) -> tuple[str, ...]:
