@@ -4,13 +4,11 @@ import errno
 import multiprocessing
 import resource
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from disks import fill, mount
 from helpers import PHANTOMS, SMALL, Done, assert_refused, lungseg, metrics_of, train
 from moments import before_file
 from torch.utils.data import DataLoader, Dataset
@@ -26,36 +24,6 @@ SHORT = (*PHANTOMS, "trainer.max_epochs=2")
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=4m", "none", folder)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--recursive", folder], check=True)
-
-
-def mount(*words: str | Path) -> None:
-    try:
-        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
-    except OSError as error:
-        pytest.skip(f"no mount here: {error}")
-    if done.returncode:
-        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
-
-
-def fill(disk: Path) -> None:
-    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(2**20))
-    with suppress(OSError), (disk / "filler").open("ab", buffering=0) as file:
-        while True:
-            file.write(bytes(512))
 
 
 def run_into(folder: Path, *words: str) -> Done:

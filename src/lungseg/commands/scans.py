@@ -105,14 +105,17 @@ def _listed(path: Path, without: Collection[Path], series: str | None, allow_gap
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a list in UTF-8 ({error}): give a path of a scan a line.") from error
-    entries = {number: path.parent / from_home(line.strip()) for number, line in enumerate(lines, 1) if line.strip()}
-    once = {Path(os.path.normpath(entry.absolute())): number for number, entry in reversed(entries.items())}
+    once: dict[Path, int] = {}  # and the line where it stands first
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            entry = path.parent / from_home(line.strip())
+            once.setdefault(Path(os.path.normpath(entry.absolute())), number)
     if not once:
         raise UserError(f"{path} names no scan: give the path of one a line.")
     root = Path(os.path.commonpath([entry.parent for entry in once]))
     sources: list[Source] = []
     skipped: list[tuple[Path, str]] = []
-    for entry, number in reversed(once.items()):
+    for entry, number in once.items():
         name = entry.relative_to(root).as_posix()
         try:
             if not entry.exists():
