@@ -192,10 +192,32 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(moment: int, whole
     for name in files(out) - TABLES:
         if ".partial-" not in name:
             assert (out / name).read_bytes() == (whole / "out" / name).read_bytes(), name
-    there = [path.stem for path in (out / HIDDEN).rglob("*.json")]
+    there = [path for path in (out / HIDDEN).rglob("*.json") if "key" in json.loads(path.read_text())]
     assert predict(seeing_file, whole / "scans", out, "resume=true").code == 0
     assert len(kept(out)) == len(there)
     assert_same(out, whole / "out")
+
+
+@pytest.mark.slow
+def test_a_scan_that_ends_the_process_costs_one_scan(seeing_file: Path, tmp_path: Path) -> None:
+    for name in "abcd":
+        save(tmp_path / "scans" / f"{name}.nii.gz", HU[8:16])
+    deadly, out = tmp_path / "scans" / "b.nii.gz", tmp_path / "out"
+    words = (f"ckpt={seeing_file}", f"input={tmp_path / 'scans'}", f"output={out}", "resume=true")
+    # As the system does it that runs out of memory: at the third look into the file, when it is no longer hashed but read.
+    command = [sys.executable, "-c", KILLED, str(deadly), "3", "predict", *words]
+    codes = [subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).returncode for _ in range(3)]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 1]  # killed, killed after all the others, left out
+    assert [(row["file"][0], row["status"]) for row in table(out / "summary.csv")] == [
+        ("a", "done"),
+        ("b", "failed"),
+        ("c", "done"),
+        ("d", "done"),
+    ]
+    assert kept(out) == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
+    assert "ended the program twice" in table(out / "summary.csv")[1]["error"]
+    assert predict(seeing_file, tmp_path / "scans", out, "resume=true").code == 1  # and stays so
+    assert predict(seeing_file, tmp_path / "scans", out, "overwrite=true").code == 0
 
 
 def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_once_there_is_room(

@@ -29,6 +29,12 @@ from lungseg.metrics.overlap import overlap, summarise
 
 T = TypeVar("T")
 
+MOST_DEATHS = 2
+DEADLY = (
+    "ended the program twice, most likely for want of memory: segment it on a larger machine, or cut it into smaller parts "
+    "(without resume=true it is tried again)."
+)
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -73,18 +79,28 @@ def segment(
         DeviceFull: the device's memory is too small.
     """
     plan = _Plan(segmenter.settings, extras, records)
-    last = _Last(done)
+    last, number = _Last(done), count()
+    deadly = {item.mask for item in work if records is not None and records.deaths(item) >= MOST_DEATHS}
     try:
         with last:
-            for number, (item, ready) in enumerate(_read_ahead(work, plan)):
-                raw = _through(segmenter, item, ready, plan, partial(_step, last, advance, number))
-                last.hand_over(partial(_finished, item, ready, raw, plan))
-                advance(number + 1)
+            for group in _groups(work, records):
+                for item, ready in _read_ahead(group, plan):
+                    through = next(number)
+                    raw = _through(segmenter, item, ready, plan, partial(_step, last, advance, through))
+                    last.hand_over(partial(_finished, item, ready, raw, plan))
+                    advance(through + 1)
+                last.wait()
     finally:
-        if last.results:
-            write_summary(last.results, output)
-            write_measurements(last.results, output)
-    return last.results
+        if records is not None:
+            for item in work:
+                if item.mask not in deadly:
+                    records.forget(item)
+        place = {item.mask: number for number, item in enumerate(work)}
+        results = sorted(last.results, key=lambda result: place[result.item.mask])
+        if results:
+            write_summary(results, output)
+            write_measurements(results, output)
+    return results
 
 
 def scores(results: Sequence[Result]) -> dict[str, float]:
@@ -109,10 +125,14 @@ class _Last:
 
     def hand_over(self, work: Callable[[], Result]) -> None:
         """Begins with the next scan once the one before is finished."""
+        self.wait()
+        self._future = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Until the scan is finished."""
         if self._future is not None:
             wait([self._future])
         self.collect()
-        self._future = self._pool.submit(work)
 
     def collect(self) -> None:
         """Tells of the scan if it is finished."""
@@ -120,6 +140,12 @@ class _Last:
             future, self._future = self._future, None
             self.results.append(future.result())
             self._done(self.results[-1])
+
+
+def _groups(work: Sequence[Item], records: Records | None) -> list[list[Item]]:
+    """All scans, but each that an earlier run died of alone, after them: who dies of one must know of which, and have the rest."""
+    died = [] if records is None else [item for item in work if records.deaths(item)]
+    return [[item for item in work if item not in died], *([item] for item in died)]
 
 
 def _read_ahead(work: Sequence[Item], plan: _Plan) -> Iterator[tuple[Item, _Ready | Result]]:
@@ -141,6 +167,10 @@ def _read(item: Item, plan: _Plan) -> _Ready | Result:
         key = "" if plan.records is None else plan.records.key(item)
         if plan.records is not None and (kept := plan.records.kept(item, key)) is not None:
             return kept
+        if plan.records is not None:
+            if plan.records.deaths(item) >= MOST_DEATHS:
+                raise UserError(f"{item.image} {DEADLY}")
+            plan.records.begin(item)
         series, allow_gaps = item.source.series, plan.extras.allow_gaps
         scan = read(item.image, allow_gaps=allow_gaps) if series is None else read_series(series, allow_gaps)
         if item.is_volume and scan.volume.holds_labels:

@@ -1,8 +1,13 @@
-"""What is known of each scan that is done, a small file each: by these a run that was stopped goes on."""
+"""What is known of each scan that is done or begun, a small file each: by these a run that was stopped goes on.
+
+A scan may end the process, most likely for want of memory, and would do so in every run that goes on. So what was begun and
+not ended comes last and alone in the next run, and is left out of the one after.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +52,25 @@ class Records:
                         key.update(hashlib.file_digest(file, "blake2b").digest())
         return key.hexdigest()
 
+    def begin(self, item: Item) -> None:
+        """Writes down that a scan is worked on; an end of the process leaves that standing.
+
+        Raises:
+            CannotWrite: the output cannot be written.
+        """
+        write_text(item.record, json.dumps({"begun": self.deaths(item) + 1}))
+
+    def deaths(self, item: Item) -> int:
+        """How many runs in a row, this one going on with the last, ended while they worked on a scan."""
+        begun = self._record(item).get("begun", 0)
+        return begun if self.resume and isinstance(begun, int) else 0
+
+    def forget(self, item: Item) -> None:
+        """The scan is no longer worked on."""
+        if "begun" in self._record(item):
+            with suppress(OSError):  # a disk that has become read-only
+                item.record.unlink()
+
     def keep(self, item: Item, key: str, result: Result) -> None:
         """Writes down what came of a scan, once all its files are there.
 
@@ -71,8 +95,8 @@ class Records:
         """What an earlier run found in the same scan by the same settings, if all its files are still there."""
         if not self.resume:
             return None
+        record = self._record(item)
         try:
-            record = json.loads(item.record.read_text(encoding="utf-8"))
             if record["key"] != key or not all((self.output / name).is_file() for name in record["files"]):
                 return None
             return Result(
@@ -87,5 +111,13 @@ class Records:
                 tuple(record["spacing_mm"]),
                 kept=True,
             )
-        except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the scan is done anew
+        except (KeyError, TypeError):  # of another version, or damaged: the scan is done anew
             return None
+
+    def _record(self, item: Item) -> dict[str, Any]:
+        """What is written down of a scan; nothing if it cannot be read."""
+        try:
+            record = json.loads(item.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
