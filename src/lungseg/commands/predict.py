@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
-from lungseg.files import writing
+from lungseg.files import sha256_of, writing
 
 if TYPE_CHECKING:
     from lungseg.imaging.readers import Found
@@ -44,6 +45,8 @@ HELP = """\
   truth=PATH           true masks with the same stems: adds IoU and Dice for each image and on average
   overlays=true        a picture of each image with the mask's outline; by default of volumes only, false for none
   probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or a volume
+  dicom_seg=true       also a DICOM-SEG of each DICOM series in dicom_seg/, on the very slices, for a PACS or a viewer; it names the
+                       patient as its scan does, which the standard demands (pip install "lungseg[dicom]")
   threshold=0.5        a pixel is lung where its probability is above this
   device=auto          auto | cpu | cuda | cuda:N | mps
   batch_size=16        slices at a time on a GPU, halved when its memory runs out
@@ -60,6 +63,7 @@ Values are taken as they are typed, whatever they hold; ~ is your home. Exit cod
 
 ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
 TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "run.json")
+NO_SERIES = "no DICOM-SEG, which needs a DICOM series"
 SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
 
 
@@ -86,6 +90,7 @@ class Options:
     postprocess_holes: bool = True
     overlays: bool | None = None
     probabilities: bool = False
+    dicom_seg: bool = False
     threshold: float = 0.5
     device: str = "auto"
     batch_size: int = 16
@@ -124,10 +129,13 @@ def _predict(options: Options, debug: bool) -> int:
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
         sources, left_out = _sources(options)
+        if options.dicom_seg:
+            sources = [source if source.series else replace(source, remarks=(*source.remarks, NO_SERIES)) for source in sources]
         truths = {} if options.truth is None else _truths(options, sources)
 
         import torch
 
+        from lungseg.imaging.dicom_seg import Maker
         from lungseg.inference.cohort import scores, segment
         from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
@@ -149,6 +157,7 @@ def _predict(options: Options, debug: bool) -> int:
             options.input_allow_gaps,
             options.mask_values,
             options.ignore_values,
+            Maker(version("lungseg"), sha256_of(options.ckpt)) if options.dicom_seg else None,
         )
         thing = "scan" if all(item.is_volume for item in work) else "file"
         log.info(f"{count_of(len(work), thing)}, {segmenter.device}{left_out}")
@@ -196,6 +205,10 @@ def _check_words(options: Options) -> None:
         raise UserError(f"threads={options.threads} must be 0 (PyTorch's choice) or more.")
     if options.format is not None and options.format not in ENDINGS:
         raise UserError(f"format={options.format} must be one of {', '.join(ENDINGS)}.")
+    if options.dicom_seg:
+        from lungseg.imaging.dicom_seg import check_highdicom
+
+        check_highdicom()
     if options.labels not in ("sides", "binary"):
         raise UserError(f"labels={options.labels} must be sides or binary.")
     if options.input_window is not None and len(options.input_window) != 2:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.readers import Scan, read, read_series
-from lungseg.imaging.slices import VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
+from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
@@ -82,7 +82,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
     spent = {"reading": seconds, **found.seconds}
     began = time.perf_counter()
     said = (*item.source.doubts, *scan.doubts, *found.warnings)
-    write(item, scan.volume, found, truth, extras, said)
+    said += write(item, scan.volume, found, truth, extras, said)
     spent["writing"] = time.perf_counter() - began
     lung = found.labels
     return Result(
@@ -102,10 +102,11 @@ def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | No
     """The true labels in the order of the found ones: of a volume at the same points, of slices pixel by pixel."""
     if item.truth is None:
         return None
-    if item.is_volume and suffix_of(item.truth) in VOLUME_SUFFIXES:
-        grid, given = volume.canonical().grid, read(item.truth).volume.canonical()
+    places = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES)  # what may say where it lies: a DICOM-SEG does
+    given = read(item.truth).volume.canonical() if item.is_volume and suffix_of(item.truth) in places else None
+    if given is not None and given.grid is not None:
+        grid = volume.canonical().grid
         assert grid is not None
-        assert given.grid is not None
         if given.grid.shape == grid.shape and not given.grid.is_same(grid):
             raise UserError(
                 f"{item.truth} has the shape of {item.image} but lies elsewhere: its header was lost or is another scan's; "

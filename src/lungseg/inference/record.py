@@ -1,6 +1,5 @@
 """``run.json`` of a prediction: by what and how its masks were made."""
 
-import hashlib
 import json
 import platform
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lungseg.files import write_text
+from lungseg.files import sha256_of, write_text
 from lungseg.inference.items import Result
 from lungseg.inference.segmenter import Segmenter
 
@@ -31,7 +30,7 @@ def keep_record(output: Path, ckpt: Path, options: Mapping[str, Any], segmenter:
         stages.update(result.seconds)
     record = {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "checkpoint_sha256": hashlib.sha256(ckpt.read_bytes()).hexdigest(),
+        "checkpoint_sha256": sha256_of(ckpt),
         "options": options,
         "device": str(segmenter.device),
         "threads": torch.get_num_threads(),
