@@ -302,3 +302,60 @@ def test_no_lung_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(NoSegmentation, match="no lung"):
         write_dicom_seg(tmp_path / "a.dcm", np.zeros(grid.shape, np.uint8), grid, found, MAKER)
     assert not list(tmp_path.glob("*.dcm"))
+
+
+def recoded(path: Path, *codes: tuple[str, str, str | None]) -> Path:
+    """The SEG with other codes of its segments: type, scheme, and modifier."""
+    dataset = pydicom.dcmread(path)
+    for segment, (number, scheme, modifier) in zip(dataset.SegmentSequence, codes, strict=True):
+        kind = segment.SegmentedPropertyTypeCodeSequence[0]
+        kind.CodeValue, kind.CodingSchemeDesignator = number, scheme
+        if modifier:
+            side = pydicom.Dataset()
+            side.CodeValue, side.CodingSchemeDesignator, side.CodeMeaning = modifier, scheme, "a side"
+            segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([("39607008", "SCT", "7771000"), ("39607008", "SCT", "24028007")], [0, LEFT, RIGHT]),  # as 3D Slicer has them
+        ([("T-28000", "SRT", "G-A101"), ("T-28000", "SRT", "G-A100")], [0, LEFT, RIGHT]),  # as old files have them
+        ([("80891009", "SCT", None), ("44029006", "SCT", None)], [0, 0, LEFT]),  # a heart beside a lung
+        ([("39607008", "SCT", None), ("80891009", "SCT", None)], [0, 1, 0]),
+        ([("80891009", "SCT", None), ("44567001", "SCT", None)], [0, 1, 2]),  # nothing of the lungs: by their numbers
+    ],
+)
+def test_lungs_are_known_by_their_codes(codes: list[tuple[str, str, str | None]], expected: list[int], tmp_path: Path) -> None:
+    found, grid = on_axial(tmp_path / "ct")
+    labels = some_labels(grid)
+    write_dicom_seg(tmp_path / "a.dcm", labels, grid, found, MAKER)
+    read_back = read(recoded(tmp_path / "a.dcm", *codes)).volume
+    assert read_back.grid is not None
+    here = read_back.on(replace(grid), labels=True).canonical().voxels
+    np.testing.assert_array_equal(here, np.array(expected)[labels])
+
+
+def test_a_damaged_segmentation_is_refused(tmp_path: Path) -> None:
+    found, grid = on_axial(tmp_path / "ct")
+    write_dicom_seg(tmp_path / "a.dcm", some_labels(grid), grid, found, MAKER)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    for share in (0.2, 0.6, 0.97):
+        (tmp_path / "a.dcm").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(UserError, match=r"a\.dcm"):
+            read(tmp_path / "a.dcm")
+
+
+def test_planes_without_end_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    found, grid = on_axial(tmp_path / "ct")
+    write_dicom_seg(tmp_path / "a.dcm", some_labels(grid), grid, found, MAKER)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        place = group.PlanePositionSequence[0]
+        place.ImagePositionPatient = decimals([*place.ImagePositionPatient[:2], place.ImagePositionPatient[2] * 2.5e8])
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 2.5
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=r"a\.dcm"):
+        read(tmp_path / "a.dcm")

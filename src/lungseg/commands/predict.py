@@ -194,6 +194,8 @@ def _predict(options: Options, debug: bool) -> int:
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
         if any(result.lungs for result in results):
             told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
+        if any(item.segmentation.is_file() for item in work if options.dicom_seg):
+            told += "; the DICOM-SEG, which name the patient, are in dicom_seg/"
         if warned and not options.quiet:
             log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")

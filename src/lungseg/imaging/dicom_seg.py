@@ -47,7 +47,7 @@ SHARED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID",
     "AccessionNumber", "PositionReferenceIndicator",
 )  # fmt: skip
-IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod")
+IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID")
 ESSENTIAL = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 DAYS = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
@@ -78,7 +78,7 @@ def write_dicom_seg(path: Path, labels: NDArray[Any], grid: Grid, series: Series
 
     Labels 1 and 2 are the segments right lung and left lung, bool is one segment, lung. What is not there is no segment, and
     the segments are numbered from 1. The same labels of the same files by the same maker give the same bytes, UIDs included;
-    so the date of its content is the scan's. Beside the labels it takes about a byte for each voxel of a picture with lung.
+    so the date of its content is the scan's. Beside the labels it takes about a byte a voxel.
 
     Args:
         grid: of the volume that ``stacking.load`` made of the series.
@@ -91,10 +91,10 @@ def write_dicom_seg(path: Path, labels: NDArray[Any], grid: Grid, series: Series
     held = [index for index, picture in enumerate(pictures) if picture.any()]
     if not held:
         raise NoSegmentation("no lung was found, and a DICOM-SEG cannot be empty")
-    headers = _headers(series)
+    headers, part = _headers(series), slice(held[0], held[-1] + 1)  # a view; highdicom leaves out what is empty within
     with quiet():
         try:
-            dataset = _segmentation(pictures[held], [series.frames[index] for index in held], series, grid.spacing_mm[0], maker)
+            dataset = _segmentation(pictures[part], series.frames[part], series, grid.spacing_mm[0], maker)
             _refer(dataset, series, headers)
             _belong(dataset, headers[series.first.path])
             _name(dataset)
@@ -137,7 +137,7 @@ def _segmentation(labels: NDArray[Any], frames: Sequence[Frame], series: Series,
     version, number = maker.version[:64], maker.checkpoint_sha256[:16]
     made = hd.seg.Segmentation(
         source_images=[_place(frame, series, step_mm if is_even else None) for frame in frames],
-        pixel_array=labels if len(found) > 1 else labels > 0,
+        pixel_array=labels if len(found) > 1 or labels.dtype == bool else labels > 0,
         segmentation_type="BINARY",
         segment_descriptions=[_description(number, code, maker) for number, code in enumerate(found, 1)],
         series_instance_uid=_uid("series"),

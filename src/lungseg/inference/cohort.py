@@ -66,7 +66,7 @@ def scores(results: Sequence[Result]) -> dict[str, float]:
 def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, advance: Callable[[float], None]) -> Result:
     try:
         scan, seconds = reading.result()
-        if item.is_volume and scan.volume.holds_labels:
+        if scan.volume.holds_labels:
             refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
             return Result(item, error=refusal, is_mask=True)
         volume = scan.volume if item.is_volume else as_slices(scan.volume)
