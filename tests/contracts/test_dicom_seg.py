@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dicoms import AXIAL, PLACES, Place, Slice, copied, decimals, enhanced, plain_hu, series, uid, write
+from dicoms import AXIAL, PLACES, SYNTAXES, Place, Slice, copied, decimals, enhanced, plain_hu, series, uid, write
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import frames
 from lungseg.imaging.dicom_seg import Maker, NoSegmentation, write_dicom_seg
@@ -295,6 +295,17 @@ def test_strange_values_are_copied_as_they_are(tmp_path: Path) -> None:
         told = {name: dataset[name].value for name in strange}
     assert told == strange | {"SeriesNumber": 1000}
     assert dataset.ContentTime == "000000"
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "big-endian", "deflated", "rle"])
+def test_scans_of_any_transfer_syntax(syntax: str, tmp_path: Path) -> None:
+    paths = write(tmp_path / "ct", series(HU), SYNTAXES[syntax])
+    found = series_in(paths)
+    grid = read_series(found).volume.grid
+    assert grid is not None
+    write_dicom_seg(tmp_path / "a.dcm", some_labels(grid), grid, found, MAKER)
+    assert viewer_faults(pydicom.dcmread(tmp_path / "a.dcm"), headers(paths)) == []
+    assert said_by_dciodvfy(tmp_path / "a.dcm") == []
 
 
 def test_no_lung_is_no_file(tmp_path: Path) -> None:
