@@ -68,6 +68,36 @@ def assert_nobody_is_named(done: Sequence[Done], beside: tuple[str, str], *place
     assert found == []
 
 
+# What makes a DICOM-SEG an object of its patient and study: the standard asks for it, and for nothing more.
+OWN = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "ReferringPhysicianName",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "ContentDate",
+)
+
+
+def assert_only_what_must_is_named(seg: Path, aside: Path) -> None:
+    """A DICOM-SEG names the patient in those elements, refers to the scan by its UIDs, and holds nothing else of it."""
+    dataset = pydicom.dcmread(seg)
+    assert [str(dataset[name].value) for name in OWN[:7]] == [IDENTITY[name] for name in OWN[:7]]
+    for name in OWN:
+        del dataset[name]
+    references = [element for element in dataset.iterall() if element.VR == "UI" and str(element.value).startswith(UIDS)]
+    assert {element.keyword for element in references} == {
+        "StudyInstanceUID", "SeriesInstanceUID", "ReferencedSOPInstanceUID", "FrameOfReferenceUID",
+    }  # fmt: skip
+    for element in references:
+        element.value = "2.25.1"
+    dataset.file_meta.ImplementationClassUID = "2.25.1"  # highdicom's, which begins as those of pydicom do
+    dataset.save_as(aside)
+    assert_nobody_is_named([], ("", ""), aside)
+
+
 def studies(root: Path) -> dict[str, list[Slice]]:
     """A sound study, and others with one fault each."""
     slices = series(HU, PLACE)
@@ -125,6 +155,28 @@ def test_a_prediction_names_nobody(
     done = predict(seeing_file, hospital / "sound", tmp_path / "out", *words)
     assert done.code == 0
     assert_nobody_is_named([done], capfd.readouterr(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("words", [(), ("input.allow_gaps=true", "series=all", "debug=true")])
+def test_a_dicom_seg_alone_names_its_patient(
+    words: tuple[str, ...], hospital: Path, seeing_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("highdicom")
+    out = tmp_path / "out"
+    done = predict(seeing_file, hospital, out, "overlays=false", "dicom_seg=true", *words)
+    beside = capfd.readouterr()
+    found = sorted((out / "dicom_seg").rglob("*.dcm"))
+    assert len(found) > 3
+    for number, seg in enumerate(found):
+        assert not [secret for secret in SECRETS if secret.lower() in str(seg.relative_to(out)).lower()]
+        assert_only_what_must_is_named(seg, tmp_path / f"{number}.dcm")
+        seg.unlink()
+    assert not files_in(out / "dicom_seg")
+    assert_nobody_is_named([done], beside, out)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("words", [(), ("input.allow_gaps=true", "series=all", "debug=true")])

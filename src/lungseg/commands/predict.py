@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from lungseg.commands.folders import claimed
 from lungseg.commands.progress import count_of, progress
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
-from lungseg.files import HIDDEN, remove_partials, writing
+from lungseg.files import HIDDEN, remove_partials, sha256_of, writing
 
 if TYPE_CHECKING:
     from lungseg.inference.items import Result
@@ -48,6 +49,8 @@ HELP = """\
   truth=PATH           true masks with the same stems: adds IoU and Dice for each image and on average
   overlays=true        a picture of each image with the mask's outline; by default of volumes only, false for none
   probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or a volume
+  dicom_seg=true       also a DICOM-SEG of each DICOM series in dicom_seg/, on the very slices, for a PACS or a viewer; it names the
+                       patient as its scan does, which the standard demands (pip install "lungseg[dicom]")
   threshold=0.5        a pixel is lung where its probability is above this
   device=auto          auto | cpu | cuda | cuda:N | mps
   batch_size=16        slices at a time on a GPU, halved when its memory runs out
@@ -68,6 +71,7 @@ RECORD = "run.json"
 TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", RECORD)
 # Options that change no result of a scan, or whose effect its own bytes show.
 WITHOUT_EFFECT = ("ckpt", "input", "output", "truth", "series", "device", "batch_size", "threads", "resume", "overwrite", "quiet")
+NO_SERIES = "no DICOM-SEG, which needs a DICOM series"
 SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
 
 
@@ -94,6 +98,7 @@ class Options:
     postprocess_holes: bool = True
     overlays: bool | None = None
     probabilities: bool = False
+    dicom_seg: bool = False
     threshold: float = 0.5
     device: str = "auto"
     batch_size: int = 16
@@ -137,13 +142,17 @@ def _predict(options: Options, debug: bool) -> int:
         others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
         with console.status("looking for scans") if console.is_terminal and not options.quiet else nullcontext():
             scans = find_scans(options.input, others, options.series, options.input_allow_gaps)
+        if options.dicom_seg:
+            told = [source if source.series else replace(source, remarks=(*source.remarks, NO_SERIES)) for source in scans.sources]
+            scans = replace(scans, sources=tuple(told))
         truths = {} if options.truth is None else find_truths(scans, options.input, options.truth, options.output)
 
         import torch
 
+        from lungseg.imaging.dicom_seg import Maker
         from lungseg.inference.cohort import scores, segment
         from lungseg.inference.items import Extras, items
-        from lungseg.inference.record import checksum, keep_record
+        from lungseg.inference.record import keep_record
         from lungseg.inference.records import Records
         from lungseg.inference.segmenter import Segmenter
         from lungseg.inference.tables import volume_scores
@@ -156,6 +165,7 @@ def _predict(options: Options, debug: bool) -> int:
         segmenter = Segmenter.load(
             options.ckpt, options.device, options.batch_size, options.threshold, options.tta, _settings(options)
         )
+        checkpoint = sha256_of(options.ckpt)
         extras = Extras(
             options.overlays,
             options.probabilities,
@@ -163,6 +173,7 @@ def _predict(options: Options, debug: bool) -> int:
             options.input_allow_gaps,
             options.mask_values,
             options.ignore_values,
+            Maker(version("lungseg"), checkpoint) if options.dicom_seg else None,
         )
         thing = "scan" if all(item.is_volume for item in work) else "file"
         log.info(f"{count_of(len(work), thing)}, {segmenter.device}{scans.left_out}")
@@ -187,7 +198,6 @@ def _predict(options: Options, debug: bool) -> int:
 
         with claimed(options.output / HIDDEN):
             remove_partials(options.output)
-            checkpoint = checksum(options.ckpt)
             keep = partial(keep_record, options.output, checkpoint, asdict(options), segmenter)
             keep([], None)  # so that whoever comes after a killed run knows whose folder this is
             for name in TABLES:  # of an earlier run; this one may have no reason to write them all
@@ -218,6 +228,8 @@ def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, floa
         told += f" ({kept} of them from the earlier run)"
     if any(result.lungs for result in results):
         told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
+    if options.dicom_seg and any(result.item.segmentation.is_file() for result in results):
+        told += "; the DICOM-SEG, which name the patient, are in dicom_seg/"
     if warned and not options.quiet:
         log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
     log.info(f"{told}; {count_of(failed)} failed, see the column error." if failed else f"{told}.")
@@ -229,6 +241,10 @@ def _check_words(options: Options) -> None:
         raise UserError(f"threads={options.threads} must be 0 (PyTorch's choice) or more.")
     if options.format is not None and options.format not in ENDINGS:
         raise UserError(f"format={options.format} must be one of {', '.join(ENDINGS)}.")
+    if options.dicom_seg:
+        from lungseg.imaging.dicom_seg import check_highdicom
+
+        check_highdicom()
     if options.labels not in ("sides", "binary"):
         raise UserError(f"labels={options.labels} must be sides or binary.")
     if options.input_window is not None and len(options.input_window) != 2:

@@ -38,7 +38,7 @@ class _Switches:
         _cv2_log.setLogLevel(0)
         self.back.callback(sitk.ProcessObject.SetGlobalWarningDisplay, sitk.ProcessObject.GetGlobalWarningDisplay())
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        for logger in map(logging.getLogger, ("pydicom", "pylibjpeg", "openjpeg")):
+        for logger in map(logging.getLogger, ("pydicom", "pylibjpeg", "openjpeg", "highdicom")):
             self.back.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.CRITICAL)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import Frame, NoPicture, frames, has_dicom_mark, header_doubts
+from lungseg.imaging.dicom_seg_labels import read_seg
 from lungseg.imaging.refusals import reading
 from lungseg.imaging.series import Series, best_axial, folder_of, sort_into_series
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, read_stack, suffix_of
@@ -63,7 +64,8 @@ class Found:
 
 
 def read(path: Path, series: str | None = None, allow_gaps: bool = False) -> Scan:
-    """One scan: a NIfTI, NRRD or MetaImage file, a DICOM file of one or many frames, a picture, or a folder that holds one.
+    """One scan: a NIfTI, NRRD or MetaImage file, a DICOM file of one or many frames, a DICOM-SEG (its
+    labels), a picture, or a folder that holds one.
 
     Args:
         series: of several in a DICOM folder: its number in the order of ``find``, or the name of its kernel. None takes the
@@ -230,6 +232,8 @@ def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:
         held = _frames(path) if has_dicom_mark(path) else []
     if isinstance(held, str):
         held = []  # the stack below says so in full
+    if held and held[0].modality == "SEG":
+        return Scan(read_seg(path))
     if held and all(frame.has_geometry for frame in held):
         if len(held) > 1 or held[0].thickness_mm:
             return _read_one(path, sort_into_series(held), series, allow_gaps)

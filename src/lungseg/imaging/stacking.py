@@ -1,4 +1,4 @@
-"""A DICOM series as one volume: pictures stacked, gaps interpolated if asked for, a tilted gantry set upright."""
+"""A DICOM series as one volume: pictures stacked, gaps interpolated if asked for, a tilted gantry set upright; and the way back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,31 +31,71 @@ def load(series: Series, allow_gaps: bool = False) -> tuple[NDArray[Any], Grid, 
     if not series.can_be_read(allow_gaps):
         raise UserError(f"{folder_of(series)}: {series.fault}.")
     first, heights = series.first, series.heights_mm
-    step = series.spacing_mm[0]
-    count = series.slices if not series.is_gap else round((heights[-1] - heights[0]) / step) + 1
-    even = (heights[-1] - heights[0]) / (count - 1) if count > 1 else step
+    count, even = _even(series)
     remarks = list(series.remarks)
     check_size(folder_of(series), count * first.rows * first.columns, MAX_VOXELS)
-    if series.is_gap and np.diff(heights).max() > max(MOST_MISSING_MM, 1.5 * step):
+    if series.is_gap and np.diff(heights).max() > max(MOST_MISSING_MM, 1.5 * series.spacing_mm[0]):
         raise UserError(
             f"{folder_of(series)}: {np.diff(heights).max():.3g} mm of the scan are missing in one place, more than the "
             f"{MOST_MISSING_MM:g} mm that are interpolated: copy the series again."
         )
     if series.is_gap:
         remarks.append(f"{series.fault.partition(':')[0]}: interpolated to {count} slices {even:.3g} mm apart")
-    drift = _drift(series)
     pixels = _stacked(series, count)
     grid = Grid(
         pixels.shape,
-        (float(even) or 1.0, *(first.pixel_mm or (1.0, 1.0))),
+        (even, *(first.pixel_mm or (1.0, 1.0))),
         first.position_mm or (0.0, 0.0, 0.0),
         series.direction,
     )
-    if np.abs(drift * (heights[-1] - heights[0]) / grid.spacing_mm[1:]).max() > TILTED_PIXELS:
-        angle = np.degrees(np.arctan(np.linalg.norm(drift)))
+    shifts = _shifts(series)
+    if shifts is not None:
+        angle = np.degrees(np.arctan(np.linalg.norm(_drift(series))))
         remarks.append(f"the gantry was tilted by {angle:.1f} degrees: corrected")
-        pixels, grid = _upright(folder_of(series), pixels, grid, drift)
+        pixels, grid = _upright(folder_of(series), pixels, grid, shifts)
     return pixels, grid, tuple(remarks)
+
+
+def onto_slices(series: Series, labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels (Z, Y, X) on the grid that ``load`` gave a series, on its pictures as they were taken, (slices, Rows, Columns).
+
+    Of a regular series these are the labels themselves. What was interpolated falls away: each picture takes the plane next to
+    it, moved back within it by whole pixels where the gantry was tilted.
+    """
+    shifts = _shifts(series)
+    if shifts is None and not series.is_gap:
+        return labels
+    count, step = _even(series)
+    nearest = np.rint((series.heights_mm - series.heights_mm[0]) / step).astype(int).clip(0, count - 1)
+    back = np.zeros((count, 2), dtype=int) if shifts is None else np.rint(shifts).astype(int)
+    rows, columns = series.first.rows, series.first.columns
+    pictures = np.empty((series.slices, rows, columns), dtype=labels.dtype)
+    for picture, z in zip(pictures, nearest, strict=True):
+        down, across = back[z]
+        picture[:] = labels[z, down : down + rows, across : across + columns]
+    return pictures
+
+
+def is_tilted(series: Series) -> bool:
+    """Whether its slices were taken by a tilted gantry, and drift sideways."""
+    return _shifts(series) is not None
+
+
+def _even(series: Series) -> tuple[int, float]:
+    """How many planes the grid of a series has, and how many mm lie between two of them."""
+    heights, step = series.heights_mm, series.spacing_mm[0]
+    count = series.slices if not series.is_gap else round((heights[-1] - heights[0]) / step) + 1
+    return count, float((heights[-1] - heights[0]) / (count - 1) if count > 1 else step) or 1.0
+
+
+def _shifts(series: Series) -> NDArray[np.float64] | None:
+    """By how many pixels, none below 0, each plane of a tilted series is moved down and across, (planes, 2); None for others."""
+    drift, pixel_mm = _drift(series), series.first.pixel_mm or (1.0, 1.0)
+    if np.abs(drift * (series.heights_mm[-1] - series.heights_mm[0]) / pixel_mm).max() <= TILTED_PIXELS:
+        return None
+    count, step = _even(series)
+    shifts = np.round(np.outer(np.arange(count) * step, drift) / pixel_mm, 6)
+    return np.asarray(shifts - np.floor(shifts.min(axis=0)))
 
 
 def _drift(series: Series) -> NDArray[np.float64]:
@@ -96,25 +136,22 @@ def _with_room_for(picture: NDArray[Any], voxels: NDArray[Any]) -> NDArray[Any]:
     return voxels if np.abs(picture).max() < 2**15 and (picture == np.rint(picture)).all() else voxels.astype(np.float32)
 
 
-def _upright(path: Path, voxels: NDArray[Any], grid: Grid, drift: NDArray[np.float64]) -> tuple[NDArray[Any], Grid]:
+def _upright(path: Path, voxels: NDArray[Any], grid: Grid, shifts: NDArray[np.float64]) -> tuple[NDArray[Any], Grid]:
     """Slices (Z, Y, X) that drift sideways on a grid whose axes are at right angles, wide enough for all of them.
 
     Each is shifted within its own plane by linear interpolation; what lies outside of it gets the lowest value.
     """
     count, rows, columns = voxels.shape
-    shifts = np.outer(np.arange(count) * grid.spacing_mm[0], drift) / grid.spacing_mm[1:]  # in pixels, y and x
-    shifts = np.round(shifts, 6)
-    least = np.floor(shifts.min(axis=0))
-    more = np.ceil(shifts.max(axis=0) - least).astype(int)
+    more = np.ceil(shifts.max(axis=0)).astype(int)
     air = float(voxels.min())
     check_size(path, count * (rows + int(more[0])) * (columns + int(more[1])), MAX_VOXELS)
     upright = np.full((count, rows + more[0], columns + more[1]), air, dtype=voxels.dtype)
     for z, picture in enumerate(voxels):
-        down, across = shifts[z] - least
+        down, across = shifts[z]
         moved = _moved(picture.astype(np.float32), float(down), float(across), air)
         upright[z, : moved.shape[0], : moved.shape[1]] = np.rint(moved) if voxels.dtype == np.int16 else moved
     wide = replace(grid, shape=(count, rows + int(more[0]), columns + int(more[1])))
-    return upright, replace(wide, origin_mm=tuple(wide.point((0, *least)).tolist()))
+    return upright, replace(wide, origin_mm=tuple(wide.point((0, *-shifts[0])).tolist()))
 
 
 def _moved(picture: NDArray[np.float32], down: float, across: float, air: float) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lungseg.errors import UserError
 from lungseg.files import CannotWrite
 from lungseg.imaging.readers import Scan, read, read_series
-from lungseg.imaging.slices import VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
+from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
@@ -173,7 +173,7 @@ def _read(item: Item, plan: _Plan) -> _Ready | Result:
             plan.records.begin(item)
         series, allow_gaps = item.source.series, plan.extras.allow_gaps
         scan = read(item.image, allow_gaps=allow_gaps) if series is None else read_series(series, allow_gaps)
-        if item.is_volume and scan.volume.holds_labels:
+        if scan.volume.holds_labels:
             refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
             return Result(item, error=refusal, is_mask=True)
         seconds = time.perf_counter() - began
@@ -214,7 +214,7 @@ def _written(item: Item, ready: _Ready, raw: Raw, plan: _Plan) -> Result:
     found = finish(ready.prepared, raw, plan.settings)
     said = (*item.source.doubts, *ready.scan.doubts, *found.warnings)
     began, lung = time.perf_counter(), found.labels
-    write(item, volume, found, truth, plan.extras, said)
+    said += write(item, volume, found, truth, plan.extras, said)
     result = Result(
         item,
         lung_fraction=np.count_nonzero(lung) / lung.size,
@@ -260,10 +260,11 @@ def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | No
     """The true labels in the order of the found ones: of a volume at the same points, of slices pixel by pixel."""
     if item.truth is None:
         return None
-    if item.is_volume and suffix_of(item.truth) in VOLUME_SUFFIXES:
-        grid, given = volume.canonical().grid, read(item.truth).volume.canonical()
+    places = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES)  # what may say where it lies: a DICOM-SEG does
+    given = read(item.truth).volume.canonical() if item.is_volume and suffix_of(item.truth) in places else None
+    if given is not None and given.grid is not None:
+        grid = volume.canonical().grid
         assert grid is not None
-        assert given.grid is not None
         if given.grid.shape == grid.shape and not given.grid.is_same(grid):
             raise UserError(
                 f"{item.truth} has the shape of {item.image} but lies elsewhere: its header was lost or is another scan's; "

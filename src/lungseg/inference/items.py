@@ -8,6 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from lungseg.files import HIDDEN
+from lungseg.imaging.dicom_seg import Maker
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.series import Series
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
@@ -41,7 +42,7 @@ class Item:
     """A source to segment.
 
     Attributes:
-        mask, overlay, probability: where its results go, those that are wanted.
+        mask, overlay, probability, segmentation: where its results go, those that are wanted.
         record: where is kept what was found, for a run that goes on.
         truth: the file with its true mask, if any.
     """
@@ -50,6 +51,7 @@ class Item:
     mask: Path
     overlay: Path
     probability: Path
+    segmentation: Path
     record: Path
     truth: Path | None = None
 
@@ -69,7 +71,7 @@ class Item:
     @property
     def targets(self) -> tuple[Path, ...]:
         """All files that may be written for it."""
-        return self.mask, self.overlay, self.probability, self.record
+        return self.mask, self.overlay, self.probability, self.segmentation, self.record
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Extras:
         overlays: pictures of all, of none, or (None) of volumes only.
         sides: masks of volumes tell the right lung (1) from the left (2).
         allow_gaps: missing slices are interpolated.
+        dicom_seg: by what the DICOM-SEG of a series is made; None where none is wanted.
     """
 
     overlays: bool | None = None
@@ -118,6 +121,7 @@ class Extras:
     allow_gaps: bool = False
     mask_values: tuple[float, ...] | None = None
     ignore_values: tuple[float, ...] = ()
+    dicom_seg: Maker | None = None
 
 
 def items(sources: Sequence[Source], output: Path, ending: str | None = None) -> list[Item]:
@@ -155,6 +159,7 @@ def _ways(source: Source, output: Path, wanted: str | None) -> Iterator[Item]:
             mask=output / folder / mask,
             overlay=output / "overlays" / folder / f"{mask}.overlay.png",
             probability=output / "probabilities" / folder / f"{mask}.probability{ending}",
+            segmentation=output / "dicom_seg" / folder / f"{stem}.dcm",
             record=output / HIDDEN / folder / f"{mask}.json",
         )
 

@@ -1,4 +1,4 @@
-"""What is written for one scan: mask, probability and picture, each turned back to the order of the file."""
+"""What is written for one scan: mask, probability, picture and DICOM-SEG, each turned back to the order of the file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,31 +6,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.files import writing
+from lungseg.imaging.dicom_seg import NoSegmentation, write_dicom_seg
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.planes import LUNG_WINDOW_HU, planes
 from lungseg.imaging.slices import VOLUME_SUFFIXES, suffix_of
+from lungseg.imaging.stacking import is_tilted
 from lungseg.imaging.volume import Volume
 from lungseg.imaging.writers import write_mask, write_picture, write_probability
 from lungseg.inference.items import Extras, Item
 from lungseg.inference.volumes import Segmentation
 from lungseg.metrics.lungs import Lung
 
+TILTED = "the DICOM-SEG lies on the tilted slices, which 3D Slicer takes for upright ones: load the mask there"
+
 
 def write(
     item: Item, volume: Volume, found: Segmentation, truth: NDArray[np.uint8] | None, extras: Extras, said: Sequence[str]
-) -> None:
-    """Mask, probability and picture, those that are wanted; the picture with the warnings that were ``said``."""
+) -> tuple[str, ...]:
+    """Mask, probability, picture and DICOM-SEG, those that are wanted; the picture with the warnings that were ``said``.
+
+    Returns:
+        What is to be warned of: why there is no DICOM-SEG, or who shows it elsewhere.
+    """
     like = item.image if item.is_volume and item.source.series is None and suffix_of(item.image) in VOLUME_SUFFIXES else None
     has_sides = extras.sides and found.has_sides
+    labels = found.labels if has_sides else found.labels > 0
     if item.is_volume:
-        write_mask(item.mask, found.labels if has_sides else found.labels > 0, like, volume.grid)
+        write_mask(item.mask, labels, like, volume.grid)
     else:
-        write_mask(item.mask, _stored(volume, found.labels > 0))
+        write_mask(item.mask, _stored(volume, labels > 0))
     if found.probability is not None:
         probability = found.probability if item.is_volume else _stored(volume, found.probability)
         write_probability(item.probability, probability, like, volume.grid)
     if extras.overlays or (extras.overlays is None and item.is_volume):
         write_picture(item.overlay, _picture(item, found, truth, said))
+    if extras.dicom_seg is None or item.source.series is None:
+        return ()
+    with writing(item.segmentation):
+        item.segmentation.unlink(missing_ok=True)  # of an earlier run, for this one may have none
+    try:
+        assert volume.grid is not None
+        write_dicom_seg(item.segmentation, labels, volume.grid, item.source.series, extras.dicom_seg)
+    except NoSegmentation as reason:
+        return (f"no DICOM-SEG: {reason}",)
+    return (TILTED,) if is_tilted(item.source.series) else ()
 
 
 def _picture(item: Item, found: Segmentation, truth: NDArray[np.uint8] | None, said: Sequence[str]) -> NDArray[np.uint8]:

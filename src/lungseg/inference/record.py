@@ -1,6 +1,5 @@
 """``run.json`` of a prediction: by what and how its masks were made."""
 
-import hashlib
 import json
 import platform
 import re
@@ -68,12 +67,6 @@ def keep_record(
         ],
     }
     write_text(output / "run.json", json.dumps(record, indent=1, default=str))
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _peak_memory_mb() -> int | None:
