@@ -271,6 +271,8 @@ def _settings(options: Options) -> "Settings":
 
 def _check_folders(options: Options) -> None:
     output = options.output
+    if not options.input.exists():
+        raise UserError(f"input={options.input} is neither a file nor a folder.")
     if output.exists() and not output.is_dir():
         raise UserError(f"output={output} is a file: give a folder.")
     for name, other in (("input", options.input), ("truth", options.truth)):

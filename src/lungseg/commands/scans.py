@@ -39,8 +39,6 @@ def find_scans(path: Path, without: Collection[Path], series: str | None, allow_
     Raises:
         UserError: there is none.
     """
-    if not path.exists():
-        raise UserError(f"input={path} is neither a file nor a folder.")
     if path.is_file() and path.suffix.lower() == LIST:
         return _listed(path, without, series, allow_gaps)
     found = find(path, [other for other in without if other.resolve() != path.resolve()])
