@@ -30,7 +30,8 @@ HELP = """\
                        a folder is searched with its sub-folders, its DICOM files are put together to series
   output=DIR           a mask for each, of its size and stem, and summary.csv. The mask of a volume lies on its grid, 1 right
                        lung, 2 left lung, in its own format (NIfTI for DICOM), with a picture in overlays/ and its volumes and
-                       densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like
+                       densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like;
+                       of several scans report.html shows all, the suspicious ones first
   format=nrrd          of the masks of volumes: nifti | nrrd | mha
   labels=binary        1 for both lungs; the default sides is 1 for the right and 2 for the left
   series=2             of several DICOM series the second that lungseg inspect lists; or 1,2, a folder's or a kernel's name, or
@@ -59,7 +60,7 @@ Values are taken as they are typed, whatever they hold; ~ is your home. Exit cod
 {definitions}"""
 
 ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
-TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "run.json")
+TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "run.json", "report.html")
 SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
 
 
@@ -131,6 +132,7 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.cohort import scores, segment
         from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
+        from lungseg.inference.report import write_report
         from lungseg.inference.segmenter import Segmenter
         from lungseg.inference.tables import volume_scores
 
@@ -176,6 +178,8 @@ def _predict(options: Options, debug: bool) -> int:
 
             results = segment(segmenter, work, options.output, extras, done, advance)
         keep_record(options.output, options.ckpt, asdict(options), segmenter, results)
+        if len(results) > 1:
+            write_report(results, options.output)
         masks_given = [result for result in results if result.is_mask] if len(results) > 1 else []
         failed = sum(result.error is not None for result in results) - len(masks_given)
         if options.truth is not None:
@@ -185,6 +189,8 @@ def _predict(options: Options, debug: bool) -> int:
         told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
         if any(result.lungs for result in results):
             told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
+        if len(results) > 1:
+            told += "; report.html shows them all, the suspicious ones first"
         if warned and not options.quiet:
             log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
         log.info(f"{told}; {count_of(failed)} failed, see the column warnings." if failed else f"{told}.")
