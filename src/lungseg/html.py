@@ -161,11 +161,13 @@ def sortable(
         '<input type="search" placeholder="name or warning" aria-label="show rows with these words" autocomplete="off">\n'
         f"<div>{boxes}</div>\n"
         '<button type="button" class="all" hidden>show all</button>\n<span class="shown" role="status"></span>\n</div>\n'
-        f'<table class="sortable">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n'
+        f'<table class="sortable{" many" * (len(columns) > MANY)}">\n<thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table>\n"
         '<p class="empty" hidden>No row is like that.</p>\n' + (VIEWER if shows_pictures else "") + "</div>"
     )
 
 
+MANY = 12  # columns, of which a table is set closer
 VIEWER = (
     '<dialog class="viewer" aria-label="picture in full">\n<header><span></span>'
     '<button type="button" aria-label="previous picture">&larr;</button>'
