@@ -248,7 +248,7 @@ def _value_labels(edges: Sequence[float], wide: float) -> list[str]:
     step = _nice((closed[-1] - closed[0]) / 7)
     drawn = []
     for place, edge in enumerate(closed):
-        meets_more = is_open and place == len(closed) - 1 and wide < 50
+        meets_more = is_open and place == len(closed) - 1 and wide < 70
         if abs(edge / step - round(edge / step)) < 0.01 and not meets_more:
             kind = ' class="every-other"' if round(edge / step) % 2 else ""
             drawn.append(f'<text x="{LEFT + wide * place:.1f}" y="{FLOOR + 16}" text-anchor="middle"{kind}>{_figures(edge)}</text>')
