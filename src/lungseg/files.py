@@ -74,9 +74,9 @@ def remove_partials(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8 text, whole or not at all."""
+    """UTF-8 text, whole or not at all; bytes of a file's name that are no letter are written as ``\\udcff``."""
     with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256_of(path: Path) -> str:

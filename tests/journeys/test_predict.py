@@ -53,7 +53,7 @@ def one_thread() -> Iterator[None]:
 
 
 def masks(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in files(folder) if not name.endswith((".csv", ".json"))}
+    return {name: (folder / name).read_bytes() for name in files(folder) if not name.endswith((".csv", ".json", ".html"))}
 
 
 def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_one_file_gives_one_mask_of_its_size(checkpoint_file: Path, images: Path
 def test_a_folder_is_mirrored(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:
     done = predict(checkpoint_file, images, tmp_path / "out")
     assert done.code == 0
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json", "report.html"}
     rows = table(tmp_path / "out" / "summary.csv")
     assert list(rows[0]) == ["file", "status", "lung_fraction", "seconds", "warnings", "error"]
     assert [row["file"] for row in rows] == ["a.png", "b.tif", "sub/c.png"]
@@ -116,7 +116,7 @@ def test_equal_stems_do_not_overwrite_each_other(checkpoint_file: Path, tmp_path
     for seed, name in enumerate(("a.png", "a.tif", "A.bmp", "b.png")):
         write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
     assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
-    assert files(tmp_path / "out") == {"a.png.png", "a.tif.png", "A.bmp.png", "b.png", "summary.csv", "run.json"}
+    assert files(tmp_path / "out") == {"a.png.png", "a.tif.png", "A.bmp.png", "b.png", "summary.csv", "run.json", "report.html"}
     segmenter = Segmenter.load(checkpoint_file)
     for name in ("a.png", "a.tif", "A.bmp"):
         mask = read_png(tmp_path / "out" / f"{name}.png")
@@ -135,7 +135,7 @@ def test_no_two_files_share_a_result(checkpoint_file: Path, images: Path, tmp_pa
     assert done.code == 0, done.out
     count = len(table(out / "summary.csv"))
     assert count == 13
-    written = files(out) - {"summary.csv", "run.json", "measurements.csv", "measurements.json"}
+    written = files(out) - {"summary.csv", "run.json", "measurements.csv", "measurements.json", "report.html"}
     assert len({name.casefold() for name in written}) == len(written) == 3 * count
     assert {"a.png.png", "A.tif.png", "a.png.bmp.png", "a.nii.gz", "p.v1.nii.nii.gz", "p.v1.nii.gz.nii.gz"} <= written
     assert {"overlays/a.nii.gz.overlay.png", "overlays/a.png.png.overlay.png"} <= written
@@ -150,7 +150,7 @@ def test_names_that_differ_in_case_only_stay_apart(checkpoint_file: Path, tmp_pa
     for seed, name in enumerate(("a.png", "A.png", "A.PNG")):
         write_slice(tmp_path / "images", tmp_path / "truth", name, seed)
     assert predict(checkpoint_file, tmp_path / "images", tmp_path / "out").code == 0
-    assert len({name.casefold() for name in files(tmp_path / "out")}) == 5
+    assert len({name.casefold() for name in files(tmp_path / "out")}) == 6
 
 
 def test_an_array_of_slices_gives_an_array_of_masks(checkpoint_file: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_array_of_slices_gives_an_array_of_masks(checkpoint_file: Path, tmp_p
     done = predict(checkpoint_file, folder, out, "probabilities=true", "threshold=0.45")
     assert done.code == 0, done.out
     probabilities = {"probabilities/stack.npy.probability.npy", "probabilities/one.png.probability.png"}
-    assert files(out) == {"stack.npy", "one.png", "summary.csv", "run.json"} | probabilities
+    assert files(out) == {"stack.npy", "one.png", "summary.csv", "run.json", "report.html"} | probabilities
     mask = np.load(out / "stack.npy")
     assert (mask.dtype, set(np.unique(mask))) == (np.uint8, {0, 255})
     np.testing.assert_array_equal(mask > 0, Segmenter.load(checkpoint_file, threshold=0.45)(stack))
@@ -264,7 +264,7 @@ def test_a_bad_file_does_not_stop_the_others(checkpoint_file: Path, images: Path
     (images / "empty.tif").touch()
     done = predict(checkpoint_file, images, tmp_path / "out")
     assert done.code == 1
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json", "report.html"}
     said = {row["file"]: row["error"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "damaged" in said["a2.png"]
     assert "is empty" in said["empty.tif"]
@@ -287,7 +287,7 @@ def test_a_constant_image_is_said_to_be_one(checkpoint_file: Path, images: Path,
 def test_grey_values_that_are_no_hu_are_a_fault_of_their_file(window_file: Path, images: Path, tmp_path: Path) -> None:
     done = predict(window_file, images, tmp_path / "out")
     assert done.code == 1, done.err
-    assert files(tmp_path / "out") == {"b.png", "summary.csv", "run.json"}
+    assert files(tmp_path / "out") == {"b.png", "summary.csv", "run.json", "report.html"}
     said = {row["file"]: row["error"] for row in table(tmp_path / "out" / "summary.csv")}
     for name in ("a.png", "sub/c.png"):
         assert "not HU" in said[name]
@@ -311,7 +311,7 @@ def test_a_file_too_large_for_the_memory_is_a_fault_of_its_file(checkpoint_file:
     assert done.code == 1, done.out + done.err
     said = {row["file"]: row["error"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "huge.npy does not fit into the memory" in said["huge.npy"]
-    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json"}
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "summary.csv", "run.json", "report.html"}
 
 
 def test_the_summary_has_what_was_done_before_an_interruption(checkpoint_file: Path, images: Path, tmp_path: Path) -> None:

@@ -34,9 +34,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_all_configs(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"lungseg/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "configs").rglob("*.yaml")}
-    modules = {path.relative_to(CHECKOUT / "src").as_posix() for path in (CHECKOUT / "src").rglob("*.py")}
+    kinds = (".py", ".css", ".js", ".typed")
+    modules = {path.relative_to(CHECKOUT / "src").as_posix() for path in (CHECKOUT / "src").rglob("*") if path.suffix in kinds}
     assert "lungseg/configs/config.yaml" in configs
-    assert configs | modules | {"lungseg/py.typed"} <= inside
+    assert {"lungseg/page.css", "lungseg/page.js", "lungseg/py.typed"} <= modules
+    assert configs | modules <= inside
     others = {name for name in inside if not name.startswith("lungseg/") and ".dist-info/" not in name}
     assert not others
 

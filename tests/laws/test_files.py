@@ -25,6 +25,11 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert not left_over(path.parent, "result.txt")
 
 
+def test_a_name_that_is_no_text_does_not_spoil_a_table(tmp_path: Path) -> None:
+    write_text(tmp_path / "table.csv", f"{os.fsdecode(b'gr' + bytes([255]) + b'n.png')},0.2")  # as Linux lets files be called
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8").endswith("n.png,0.2")
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("before", [None, "old"])
 def test_after_a_failure_everything_is_as_before(before: str | None, failure: type[BaseException], tmp_path: Path) -> None:

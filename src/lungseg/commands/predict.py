@@ -35,7 +35,8 @@ HELP = """\
                        a list of all these, a path a line
   output=DIR           a mask for each, of its size and stem, and summary.csv. The mask of a volume lies on its grid, 1 right
                        lung, 2 left lung, in its own format (NIfTI for DICOM), with a picture in overlays/ and its volumes and
-                       densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like
+                       densities in measurements.csv and .json; a picture gets a PNG of 0 and 255, an NPY stack the like;
+                       of several scans report.html shows all, the suspicious ones first
   format=nrrd          of the masks of volumes: nifti | nrrd | mha
   labels=binary        1 for both lungs; the default sides is 1 for the right and 2 for the left
   series=2             of several DICOM series the second that lungseg inspect lists; or 1,2, a folder's or a kernel's name, or
@@ -68,7 +69,7 @@ Values are taken as they are typed, whatever they hold; ~ is your home. Exit cod
 
 ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
 RECORD = "run.json"
-TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", RECORD)
+TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "report.html", RECORD)
 # Options that change no result of a scan, or whose effect its own bytes show.
 WITHOUT_EFFECT = ("ckpt", "input", "output", "truth", "series", "device", "batch_size", "threads", "resume", "overwrite", "quiet")
 NO_SERIES = "no DICOM-SEG, which needs a DICOM series"
@@ -154,6 +155,7 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
         from lungseg.inference.records import Records
+        from lungseg.inference.report import write_report
         from lungseg.inference.segmenter import Segmenter
         from lungseg.inference.tables import volume_scores
 
@@ -210,6 +212,8 @@ def _predict(options: Options, debug: bool) -> int:
             with progress(console, "segmenting", len(work), options.quiet) as advance:
                 results = segment(segmenter, work, options.output, extras, done, advance, records)
             keep(results, time.perf_counter() - began)
+            if len(results) > 1:
+                write_report(results, options.output)
         return _say(options, results, scores(results))
 
 
@@ -222,17 +226,18 @@ def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, floa
     if options.truth is not None:
         _say_scores(means, options.output)
     masks, kept = sum(result.error is None for result in results), sum(result.kept for result in results)
-    warned = sum(bool(result.warnings) for result in results)
     told = f"{masks} mask{'' if masks == 1 else 's'} and summary.csv are in {options.output}"
-    if kept:
-        told += f" ({kept} of them from the earlier run)"
+    told += f" ({kept} of them from the earlier run)" if kept else ""
     if any(result.lungs for result in results):
-        told += f"; {'' if options.overlays is False else 'look at overlays/, '}volumes and densities are in measurements.csv"
+        told += "; volumes and densities are in measurements.csv"
     if options.dicom_seg and any(result.item.segmentation.is_file() for result in results):
         told += "; the DICOM-SEG, which name the patient, are in dicom_seg/"
-    if warned and not options.quiet:
-        log.info(f"{count_of(warned)} with warnings: look at the masks that the column warnings of summary.csv names.")
-    log.info(f"{told}; {count_of(failed)} failed, see the column error." if failed else f"{told}.")
+    log.info(f"{told}.")
+    warned = sum(bool(result.warnings) for result in results)
+    if len(results) > 1:
+        log.info(f"Look at {options.output / 'report.html'}: {failed} failed and {warned} with warnings come first.")
+    elif options.overlays is not False and results[0].item.overlay.is_file():
+        log.info(f"Look at {results[0].item.overlay}.")
     return PARTLY if failed else 0
 
 

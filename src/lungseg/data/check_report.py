@@ -15,7 +15,7 @@ from lungseg.imaging.overlay import MASK_COLOUR, grid, overlay
 from lungseg.imaging.plausibility import Doubt
 from lungseg.imaging.writers import png
 
-LISTED = 200  # pairs in a table
+LISTED = 1000  # pairs in a table
 TWINS = 12  # pairs of files as pictures
 
 
@@ -67,11 +67,22 @@ def as_page(found: Findings, where: str) -> str:
         figures = [(png(one.picture), one.checked.slice_name(one.spot.z), _reasons(one.spot)) for one in found.shown]
         sections.append(html.section("Look at these first", html.pictures(figures), lead=lead))
     if odd:
-        rows = [(one.case.name, one.part, round(one.degree, 2), "; ".join(one.sentences)) for one in odd[:LISTED]]
+        rows = [
+            html.Row(
+                (
+                    html.named(one.case.name, one.sentences, "look"),
+                    html.text(one.part),
+                    html.number(one.degree, "{:.2f}"),
+                    html.number(100 * one.lung, "{:.1f}"),
+                )
+            )
+            for one in odd[:LISTED]
+        ]
         lead = "A degree of 1 is the limit of what masks usually show."
-        lead += f" The first {LISTED} of {len(odd)}; check.json holds all." if len(odd) > LISTED else ""
-        table = html.table(("pair", "part", "degree", "what is odd"), rows)
-        sections.append(html.section("Every pair with a doubt", table, lead=lead))
+        lead += f" The first {LISTED:,} of {len(odd):,}; check.json holds all." if len(odd) > LISTED else ""
+        sections.append(
+            html.section("Every pair with a doubt", html.sortable(DOUBT_COLUMNS, rows, sorted_by=2, falling=True), lead=lead)
+        )
     return html.page("Check of a data set", where, sections)
 
 
@@ -83,6 +94,12 @@ def suspicious_picture(found: Findings) -> NDArray[np.uint8]:
     return grid([one.picture for one in found.shown], 5, captions, legend=[("mask", MASK_COLOUR)])
 
 
+DOUBT_COLUMNS = (
+    html.Column("Pair"),
+    html.Column("Part"),
+    html.Column("Degree", hint="how far beyond its limit the oddest is", is_number=True),
+    html.Column("Lung", "% of picture", is_number=True),
+)
 PART_COLUMNS = ("part", "files", "slices", "with lung", "patients", "size", "grey values", "lung", "mask values")
 
 
