@@ -29,7 +29,8 @@ def lungs(volume_ml: float) -> tuple[Lung, ...]:
 
 def result(name: str, folder: Path = Path("nowhere"), *, volume: bool = True) -> Result:
     ending = ".nii.gz" if volume else ".png"
-    item = Item(Source(name, folder / name), folder / f"m{ending}", folder / "o.png", folder / f"p{ending}")
+    targets = (folder / part for part in (f"m{ending}", "o.png", f"p{ending}", "s.dcm", "r.json"))
+    item = Item(Source(name, folder / name), *targets)
     return Result(item, lung_fraction=0.25, lungs=lungs(5000.0) if volume else ())
 
 

@@ -232,10 +232,11 @@ def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, floa
         told += "; volumes and densities are in measurements.csv"
     if options.dicom_seg and any(result.item.segmentation.is_file() for result in results):
         told += "; the DICOM-SEG, which name the patient, are in dicom_seg/"
-    log.info(f"{told}.")
+    log.info(f"{told}; {count_of(failed)} failed, see the column error." if failed else f"{told}.")
     warned = sum(bool(result.warnings) for result in results)
     if len(results) > 1:
-        log.info(f"Look at {options.output / 'report.html'}: {failed} failed and {warned} with warnings come first.")
+        first = f": {warned} with warnings, which come first" if warned else ""
+        log.info(f"Look at {options.output / 'report.html'}{first}.")
     elif options.overlays is not False and results[0].item.overlay.is_file():
         log.info(f"Look at {results[0].item.overlay}.")
     return PARTLY if failed else 0
