@@ -9,19 +9,19 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.readers import Scan, read, read_series
-from lungseg.imaging.slices import VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
+from lungseg.imaging.slices import read_mask, to_labels
+from lungseg.imaging.truths import Truth, read_truth
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
-from lungseg.labels import LEFT, RIGHT
 from lungseg.metrics.overlap import overlap, summarise
 
+NAME_VALUES = "mask_values=1,2 say"  # what says which values of a true mask are lung
 Reading = Future[tuple[Scan, float]]  # and the seconds it took
 
 
@@ -70,7 +70,8 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
             refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
             return Result(item, error=refusal, is_mask=True)
         volume = scan.volume if item.is_volume else as_slices(scan.volume)
-        truth = _truth(item, scan.volume, extras)
+        given = _truth(item, scan.volume, extras)
+        truth, doubts = (None, ()) if given is None else (given.labels, given.doubts)
         number, total = count(1), len(volume.canonical().voxels)
         found = segmenter.segment(volume, None, extras.probabilities, lambda: advance(next(number) / total))
     except DeviceFull:
@@ -81,7 +82,7 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
         return Result(item, error=f"{item.image} does not fit into the memory of this machine: cut it into smaller parts.")
     spent = {"reading": seconds, **found.seconds}
     began = time.perf_counter()
-    said = (*item.source.doubts, *scan.doubts, *found.warnings)
+    said = (*item.source.doubts, *scan.doubts, *doubts, *found.warnings)
     write(item, scan.volume, found, truth, extras, said)
     spent["writing"] = time.perf_counter() - began
     lung = found.labels
@@ -98,32 +99,19 @@ def _one(segmenter: Segmenter, item: Item, reading: Reading, extras: Extras, adv
     )
 
 
-def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | None:
+def _truth(item: Item, volume: Volume, extras: Extras) -> Truth | None:
     """The true labels in the order of the found ones: of a volume at the same points, of slices pixel by pixel."""
     if item.truth is None:
         return None
-    if item.is_volume and suffix_of(item.truth) in VOLUME_SUFFIXES:
-        grid, given = volume.canonical().grid, read(item.truth).volume.canonical()
-        assert grid is not None
-        assert given.grid is not None
-        if given.grid.shape == grid.shape and not given.grid.is_same(grid):
-            raise UserError(
-                f"{item.truth} has the shape of {item.image} but lies elsewhere: its header was lost or is another scan's; "
-                "give it the header of the scan."
-            )
-        stack, shape = given.on(grid, labels=True).voxels, grid.shape
-        if given.voxels.any() and not stack.any():
-            raise UserError(f"{item.truth} lies beside {item.image}: give the mask of this scan.")
-    else:
-        stack, shape = read_mask(item.truth), (volume.canonical() if item.is_volume else volume).voxels.shape
-    if stack.shape != shape:
-        raise UserError(f"{item.truth} has the shape {stack.shape} but {item.image} has {shape}: give the mask of this image.")
-    if not item.is_volume:
-        stack = as_slices(replace(volume, voxels=stack)).voxels
-    values = extras.mask_values
-    if values is None and item.is_volume and np.isin(np.unique(stack), (0, RIGHT, LEFT)).all():
-        values = (RIGHT, LEFT)  # as masks of volumes are written here
-    return to_labels(stack.astype(np.float32, copy=False), item.truth, values, extras.ignore_values, "mask_values=1,2 say")
+    if item.is_volume:
+        return read_truth(item.truth, volume, item.image, extras.mask_values, extras.ignore_values, NAME_VALUES)
+    stack = read_mask(item.truth)
+    if stack.shape != volume.voxels.shape:
+        raise UserError(
+            f"{item.truth} has the shape {stack.shape} but {item.image} has {volume.voxels.shape}: give the mask of this image."
+        )
+    stack = as_slices(replace(volume, voxels=stack)).voxels
+    return Truth(to_labels(stack, item.truth, extras.mask_values, extras.ignore_values, NAME_VALUES), stack)
 
 
 def _read_ahead(work: Sequence[Item], allow_gaps: bool) -> Iterator[tuple[Item, Reading]]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from lungseg.errors import UserError
-from lungseg.imaging.greys import HU, NOT_CT, Judgement, judge
+from lungseg.imaging.greys import HU, NOT_CT, Judgement
 from lungseg.imaging.plausibility import warnings
-from lungseg.imaging.units import Units, to_hu
+from lungseg.imaging.units import Rescaled, Units, as_seen
 from lungseg.imaging.volume import Volume
 from lungseg.metrics.lungs import Lung, measure
 from lungseg.postprocess.steps import Postprocess, separate
@@ -57,27 +57,12 @@ class Segmentation:
     labels: NDArray[np.uint8]
     has_sides: bool
     probability: NDArray[np.float32] | None
-    hu: "Rescaled"
+    hu: Rescaled
     is_hu: bool
     lungs: tuple[Lung, ...]
     remarks: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
-
-
-class Rescaled:
-    """A view of grey values (Z, H, W) as ``slope * value + intercept``, float32; computed when a part is asked for."""
-
-    def __init__(self, voxels: NDArray[Any], slope: float, intercept: float) -> None:
-        self.voxels, self.slope, self.intercept = voxels, np.float32(slope), np.float32(intercept)
-        self.shape, self.ndim = voxels.shape, voxels.ndim
-
-    def __len__(self) -> int:
-        return len(self.voxels)
-
-    def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        part = np.asarray(self.voxels[index], dtype=np.float32)
-        return part if self.slope == 1 and self.intercept == 0 else part * self.slope + self.intercept
 
 
 def segment_volume(
@@ -106,11 +91,10 @@ def segment_volume(
     seconds: dict[str, float] = {}
     canonical = volume.canonical()
     with _timed(seconds, "grey_values"):
-        greys = judge(canonical.voxels)
-        slope, intercept = to_hu(canonical.voxels, greys, settings.units)
-        cut = settings.units.window is not None and greys.levels.flat > MOST_CUT
-        is_hu = (settings.units.are_given or greys.is_hu) and not cut
-    hu: Any = Rescaled(canonical.voxels, slope, intercept)
+        seen = as_seen(canonical.voxels, settings.units)
+        greys, cut = seen.judgement, settings.units.window is not None and seen.judgement.levels.flat > MOST_CUT
+        is_hu = seen.is_hu and not cut
+    hu: Any = seen.hu
     labels = np.empty(canonical.voxels.shape, dtype=np.uint8)
     probability = np.empty(labels.shape, dtype=np.float32) if probabilities else None
     with _timed(seconds, "network"):
@@ -132,7 +116,7 @@ def segment_volume(
                 remarks += ("trachea and main bronchi may be in, for to take them out needs HU",)
         with _timed(seconds, "measurements"):
             stored = canonical.voxels if is_hu else None
-            measured = measure(labels, spacing_mm, stored, slope, intercept, sided=has_sides)
+            measured = measure(labels, spacing_mm, stored, hu.slope, hu.intercept, sided=has_sides)
     with _timed(seconds, "doubts"):
         odd = warnings(hu, labels)
     odd = (*_volume_doubts(measured, has_sides), *odd)
