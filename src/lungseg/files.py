@@ -9,10 +9,11 @@ from pathlib import Path
 from lungseg.errors import UserError
 
 PARTIAL = ".partial-"
+ROOM = "choose another folder or make room"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, remedy: str = ROOM) -> Iterator[Path]:
     """A path beside the target to write to; it takes the target's name only once it is complete and on the disk.
 
     A crash at any moment leaves the old file or the new one, never a half. Missing folders are made.
@@ -22,7 +23,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     beside: Path | None = None
     try:
-        with writing(path):
+        with writing(path, remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
             os.close(handle)
@@ -39,7 +40,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path, remedy: str = "choose another folder or make room") -> Iterator[None]:
+def writing(path: Path, remedy: str = ROOM) -> Iterator[None]:
     """Says in one sentence that a file cannot be written, and what to do about it.
 
     Raises:
