@@ -30,6 +30,7 @@ from lungseg.training.faults import faults_said
 from lungseg.training.job import Job
 from lungseg.training.module import SegmentationModule
 from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
+from lungseg.training.scans import judge_scans
 from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
 STATE_PARTS = {"state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
@@ -94,6 +95,7 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
         check_batches(trainer, data)
         _best_scores(module, folder / "checkpoints" / "best.ckpt")
         metrics |= _score(trainer, module, data, folder)
+        metrics |= judge_scans(trainer, module, data, "test", folder)
         _keep_metrics(metrics, trainer, folder)
         add_test_to_record(data, folder)
     return metrics
@@ -133,6 +135,8 @@ def _fitted_and_scored(
     }
     metrics |= _best_scores(module, best.path)
     metrics |= _score(trainer, module, data, folder)
+    for part in ("val", "test"):
+        metrics |= judge_scans(trainer, module, data, part, folder)
     if first:
         metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
         keep_record(job.command, data, trainer, folder, metrics["seconds"])
