@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers import SMALL, Done, lungseg, metrics_of, table, train
+from processes import finished
 
 from dicoms import Place, series, write
 from lungseg.data.phantom import phantom_volume
@@ -105,6 +106,8 @@ def test_each_scan_is_judged_in_3d_as_prediction_judges_it(run: tuple[Path, Done
     assert metrics["test/dice_3d"] == pytest.approx(mean, abs=1e-5)
     assert metrics["val/dice_3d"] == pytest.approx(float(validated["dice_3d"]), abs=1e-5)
     assert "3-D scores" in done.out
+    assert f"test/dice_3d {mean:.4f}" in done.out
+    assert "scans in 3-D" in done.out
     assert f"{part}/{name}" in done.out
 
 
@@ -151,6 +154,33 @@ def test_scans_can_be_checked(scans: Path, tmp_path: Path) -> None:
     assert {(part["part"], part["files"], part["patients"]) for part in found["parts"]} == {("train", 4, 4), ("test", 2, 2)}
     assert {pair["grey_kind"] for pair in found["pairs"]} == {"HU", "HU with an offset"}
     assert f"lungseg train data=volumes data.root={scans}" in done.out
+
+
+@pytest.mark.slow
+def test_ranks_judge_scans_as_one_process_does(scans: Path, tmp_path: Path) -> None:
+    """Three scans for two ranks; what one reads the other finds."""
+    words = ("data=volumes", f"data.root={scans}", f"loader.cache_folder={tmp_path / 'cache'}", *FEW, "data.val_fraction=0.75")
+    command = ("train", *words, "trainer.max_epochs=2", "trainer.devices=2", "hydra.run.dir=both")
+    done = finished(tmp_path, *command)
+    assert done.returncode == 0, done.stderr
+    start = f"init_ckpt={tmp_path / 'both' / 'checkpoints' / 'best.ckpt'}"
+    alone = train(tmp_path / "alone", *words, "trainer.max_epochs=0", start)
+    assert "built" not in alone.out
+    for part, count in (("val", 3), ("test", 2)):
+        both, one = (table(tmp_path / name / f"{part}_volumes.csv") for name in ("both", "alone"))
+        assert both == one
+        assert len(both) == count
+    assert metrics_of(tmp_path / "both")["val/dice_3d"] == pytest.approx(metrics_of(tmp_path / "alone")["val/dice_3d"], abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_best_job_of_a_sweep_is_judged_in_3d(scans: Path, cache: Path, tmp_path: Path) -> None:
+    words = ("data=volumes", f"data.root={scans}", f"loader.cache_folder={cache}", *FEW, "trainer.max_epochs=1", "seed=0,1")
+    done = lungseg("train", "--multirun", *words, f"hydra.sweep.dir={tmp_path}")
+    assert done.code == 0, done.out + done.err
+    assert len(list(tmp_path.glob("*/val_volumes.csv"))) == 2
+    (tested,) = tmp_path.glob("*/test_volumes.csv")
+    assert "test/dice_3d" in metrics_of(tested.parent)
 
 
 def test_a_mask_of_another_scan_is_named_before_anything_is_learnt(scans: Path, tmp_path: Path) -> None:

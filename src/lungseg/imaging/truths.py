@@ -61,10 +61,10 @@ def read_truth(
     shape = volume.canonical().voxels.shape
     if stored.shape != shape:
         raise UserError(f"{mask} has the shape {stored.shape} but {image} has {shape}: give the mask of this image.")
-    held = np.unique(stored)
+    held = np.unique([value for plane in stored for value in np.unique(plane)])  # not of all at once, which copies and sorts
     if lung_values is None and 0 in held and np.isin(held, (0, *SIDES)).all():
         lung_values = SIDES  # as masks of volumes are written here
-    labels = to_labels(stored.astype(np.float32, copy=False), mask, lung_values, ignore_values, option)
+    labels = to_labels(stored, mask, lung_values, ignore_values, option)
     return Truth(labels, stored, doubts)
 
 

@@ -33,6 +33,7 @@ from lungseg.training.records import add_test_to_record, keep_pictures, keep_rec
 from lungseg.training.scans import judge_scans
 from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
+SAID_EVERY_S = 60.0  # while cases are read
 STATE_PARTS = {"state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
 
 
@@ -200,10 +201,22 @@ def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
 
 @contextmanager
 def _reading(console: Console | None, total: int) -> Iterator[Any]:
-    """A bar while the data are read, on a terminal."""
-    if console is None or not console.is_terminal:
+    """What to call after each case that was read: it moves a bar on a terminal, and elsewhere says a line now and then."""
+    if console is None:
         yield lambda: None
         return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("reading images", total=total)
-        yield lambda: progress.advance(task)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("reading images", total=total)
+            yield lambda: progress.advance(task)
+        return
+    done, said = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, said
+        done += 1
+        if time.monotonic() - said > SAID_EVERY_S:
+            said = time.monotonic()
+            log.info(f"{done} of {total} cases are read")
+
+    yield advance
