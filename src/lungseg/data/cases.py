@@ -74,9 +74,8 @@ class FileCase:
 
     Attributes:
         image: a picture, a volume, or a folder with a DICOM series.
-        slope, intercept: grey values become ``slope * value + intercept``, so that sources of different scale train together;
-            at 1 and 0
-            those of volumes are repaired as prediction repairs them.
+        slope, intercept: grey values become ``slope * value + intercept``, so that sources of different scale train together; where
+            they are 1 and 0, those of volumes are repaired as prediction repairs them.
     """
 
     name: str
@@ -166,11 +165,11 @@ def _unit(greys: Judgement) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file with those that belong to it, or all files of a folder."""
+    """A file with those that belong to it, or all files of a folder that a reader would look at."""
     if path.is_dir():
         for parent, folders, names in os.walk(path):
-            folders.sort()
-            yield from (Path(parent, name) for name in sorted(names))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
     else:
         yield path
         if path.suffix.lower() == ".mhd":  # only a header

@@ -24,7 +24,7 @@ from lungseg.files import remove_partials, write_text, writing, written_whole
 from lungseg.log import log
 from lungseg.preprocess import Preprocess
 
-FORMAT = 1  # goes up whenever what is kept, or how it is read from files, changes
+FORMAT = 1  # goes up whenever what is kept, how files are read or what phantoms look like changes
 SLICES, LOCK = "slices", ".lock"
 KEPT_DAYS = 30  # after its last use
 ROOM = "choose loader.cache_folder=DIR with more room, or loader.cache=memory"

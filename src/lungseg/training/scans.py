@@ -56,6 +56,8 @@ def judge_scans(trainer: pl.Trainer, module: SegmentationModule, data: LungDataM
     limit = getattr(trainer, f"limit_{part}_batches")
     if cache is None or not cache.scans or isinstance(limit, int) or limit != 1:
         return {}
+    if trainer.is_global_zero:
+        log.info(f"Judging {len(cache.scans)} {part} scan{'' if len(cache.scans) == 1 else 's'} in 3-D.")
     device, own = trainer.strategy.root_device, cache.scans[data.rank :: data.ranks]
     scores = _from_all([_judged(module, cache, scan, cases[scan.case], device) for scan in own], data.ranks)
     if trainer.is_global_zero:
@@ -111,7 +113,7 @@ def _as_csv(scores: Sequence[ScanScore]) -> str:
 def _as_screen(scores: Sequence[ScanScore], part: str) -> str:
     """A table of those with the lowest Dice."""
     ranked = sorted(scores, key=lambda score: (score.dice_3d_network, score.scan))[:SHOWN]
-    head = ("3-D scores", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
+    head = ("scan", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
     keys = ("scan", "slices", "slices_with_lung", *MEANS)
     rows = [head, *(tuple(_cell(getattr(score, key), ".4f") for key in keys) for score in ranked)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

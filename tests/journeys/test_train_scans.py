@@ -105,7 +105,8 @@ def test_each_scan_is_judged_in_3d_as_prediction_judges_it(run: tuple[Path, Done
     mean = sum(float(row["dice_3d"]) for row in table(folder / "test_volumes.csv")) / 2
     assert metrics["test/dice_3d"] == pytest.approx(mean, abs=1e-5)
     assert metrics["val/dice_3d"] == pytest.approx(float(validated["dice_3d"]), abs=1e-5)
-    assert "3-D scores" in done.out
+    assert "Judging 1 val scan in 3-D." in done.out
+    assert "Judging 2 test scans in 3-D." in done.out
     assert f"test/dice_3d {mean:.4f}" in done.out
     assert "scans in 3-D" in done.out
     assert f"{part}/{name}" in done.out
