@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.data.cases import Stack
 from lungseg.labels import IGNORE, LUNG
 
 
@@ -54,8 +55,11 @@ class ChestCase:
     shape: tuple[int, int] = (40, 48)
     seed: int = 0
 
-    def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def identity(self) -> tuple[object, ...]:
+        return self.name, self.shape, self.seed
+
+    def read(self) -> Stack:
         image, labels = chest(max(self.shape), self.seed)
         labels[:4] = IGNORE
         height, width = self.shape
-        return image[None, :height, :width], labels[None, :height, :width]
+        return Stack(image[None, :height, :width], labels[None, :height, :width])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from numpy.random import Generator
 from PIL import Image
@@ -31,7 +32,9 @@ from kinds import DISC, EXACT, GREY8, dicom, nifti, opencv, palette, pillow, tif
 from lungseg import checkpoint, cli
 from lungseg.commands.predict import TABLES
 from lungseg.commands.single import Single
+from lungseg.data.cases import FileCase
 from lungseg.data.sources import ManifestSource
+from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.imaging.readers import Scan, read
 from lungseg.imaging.slices import read_labels, read_stack
@@ -176,10 +179,31 @@ def manifest(seeds: Seeds, work: Path, rng: Generator) -> str:
     path.write_bytes(lies.manifest(rng))
     split = _sentence_or(lambda: ManifestSource(str(path), balance="source").split())
     for case in (*split.train, *split.val, *split.test) if split else ():
-        both = _sentence_or(case.read)
-        if both is not None and (both[0].shape != both[1].shape or not np.isfinite(both[0]).all()):
-            raise Wrong(f"{case.name}: image {both[0].shape}, mask {both[1].shape}")
+        _check_stack(case)
     return f"manifest: {'read' if split else 'refused'}"
+
+
+def scan(seeds: Seeds, work: Path, rng: Generator) -> str:
+    """A volume and its mask as training data, one of them damaged."""
+    volumes = {kind: made for kind, made in IMAGES.items() if made[0].endswith(VOLUMES)}
+    kind, path = _damaged(seeds, work, rng, "images", volumes)
+    whole = seeds.path("images", kind, volumes[kind][0])
+    volume = read(whole).volume
+    mask = work / "mask.nrrd"
+    lung = (volume.voxels > np.median(volume.voxels)).astype(np.uint8)
+    sitk.WriteImage(replace(volume, voxels=lung).image(), str(mask))
+    if rng.random() < 0.5:
+        path = whole
+        mask.write_bytes(of_kind(mask.name)(mask.read_bytes(), rng))
+    return f"scan, {kind}: {'read' if _check_stack(FileCase('a', path, mask)) else 'refused'}"
+
+
+def _check_stack(case: Case) -> bool:
+    """Whether a case is read, and not refused in a sentence."""
+    stack = _sentence_or(case.read)
+    if stack is not None and (stack.image.shape != stack.labels.shape or not np.isfinite(stack.image[:]).all()):
+        raise Wrong(f"{case.name}: image {stack.image.shape}, mask {stack.labels.shape}")
+    return stack is not None
 
 
 def experiment(seeds: Seeds, work: Path, rng: Generator) -> str:
@@ -206,7 +230,8 @@ def contents(seeds: Seeds, work: Path, rng: Generator) -> str:
 
 
 SHARES: dict[Callable[[Seeds, Path, Generator], str], float] = {
-    image: 0.19,
+    image: 0.15,
+    scan: 0.04,
     mask: 0.10,
     predict: 0.21,
     study: 0.12,

@@ -21,6 +21,7 @@ LITERAL_KEYS = (
     "data.root",
     "data.manifest",
     "data.patient_regex",
+    "loader.cache_folder",
     "init_ckpt",
     "ckpt_path",
     "hydra.run.dir",
@@ -79,17 +80,18 @@ def quoted(override: str) -> str:
     return f"{key}='{escaped}'"
 
 
-def build(section: Mapping[str, Any], where: str, base: type) -> Any:
+def build(section: Mapping[str, Any], where: str, base: type, also: Sequence[type] = ()) -> Any:
     """The object that ``_target_`` names, made from the other keys.
 
     Args:
         base: what the object must be; any class beside it, in its own module, may be named.
+        also: those of other modules that may.
 
     Raises:
         UserError: the target is no such class, or a key is unknown to its signature or missing.
     """
     beside = [thing for thing in vars(sys.modules[base.__module__]).values() if inspect.isclass(thing) and issubclass(thing, base)]
-    factory = _target(section, where, [thing for thing in beside if not inspect.isabstract(thing)])
+    factory = _target(section, where, [*(thing for thing in beside if not inspect.isabstract(thing)), *also])
     return call(factory, _arguments(section), where)
 
 
@@ -118,6 +120,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     from lungseg.data.augment import Augmentation
     from lungseg.data.datamodule import Loader
     from lungseg.data.sources import Source
+    from lungseg.data.volumes import VolumeSource
     from lungseg.losses import ImageLoss
     from lungseg.preprocess import Preprocess
     from lungseg.training.arguments import check_arguments
@@ -142,7 +145,7 @@ def job(config: Mapping[str, Any], command: str) -> "Job":
     if start is not None and not start.is_file():
         raise UserError(f"init_ckpt={start} is no file: give the best.ckpt of a run.")
     described = Job(
-        source=build(config["data"], "data", Source),
+        source=build(config["data"], "data", Source, also=[VolumeSource]),
         net=net,
         loss=build(config["loss"], "loss", ImageLoss),
         augmentation=build(config["augmentation"], "augmentation", Augmentation),

@@ -11,6 +11,7 @@ from pathlib import Path
 from lungseg.errors import UserError
 
 PARTIAL = ".partial-"
+ROOM = "choose another folder or make room"
 HIDDEN = ".lungseg"  # what a folder of results holds for the program alone
 
 
@@ -19,7 +20,7 @@ class CannotWrite(UserError):
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, remedy: str = ROOM) -> Iterator[Path]:
     """A path beside the target to write to; it takes the target's name only once it is complete and on the disk.
 
     A crash at any moment leaves the old file or the new one, never a half. Missing folders are made.
@@ -29,7 +30,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     beside: Path | None = None
     try:
-        with writing(path):
+        with writing(path, remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
             os.close(handle)
@@ -46,7 +47,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path, remedy: str = "choose another folder or make room") -> Iterator[None]:
+def writing(path: Path, remedy: str = ROOM) -> Iterator[None]:
     """Says in one sentence that a file cannot be written, and what to do about it.
 
     Raises:

@@ -28,7 +28,12 @@ from lungseg.training.arguments import OWN
 
 FOLDER = Path(__file__).parents[2] / "configs"
 OPTIONS = [(group, option) for group, options in config.groups().items() for option in options]
-DATA = {"folder": ["data.root=somewhere"], "manifest": ["data.manifest=somewhere.csv"], "phantom": []}
+DATA = {
+    "folder": ["data.root=somewhere"],
+    "manifest": ["data.manifest=somewhere.csv"],
+    "volumes": ["data.root=somewhere"],
+    "phantom": [],
+}
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def test_a_check_leaves_nothing_behind(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("option", ["folder", "manifest"])
+@pytest.mark.parametrize("option", ["folder", "manifest", "volumes"])
 def test_data_are_not_opened(option: str, tmp_path: Path) -> None:
     words = [f"data={option}", f"{DATA[option][0].partition('=')[0]}={tmp_path / 'nowhere'}"]
     assert config.job(composed(*words), "").source
@@ -255,7 +260,7 @@ def test_a_folder_of_the_users_own_configs_works_from_anywhere(
     assert main(["train", "--config-dir", "yours", "--cfg", "job"]) == 2
 
 
-@pytest.mark.parametrize("option", ["folder", "manifest"])
+@pytest.mark.parametrize("option", ["folder", "manifest", "volumes"])
 def test_what_is_needed_is_asked_for(option: str) -> None:
     name = DATA[option][0].partition("=")[0]
     with pytest.raises(UserError, match=rf"{name} is needed: add {name}=\.\.\. to the command"):

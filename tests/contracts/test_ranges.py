@@ -76,6 +76,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "loader.batch_size": (0, -6, 1.5),
     "loader.num_workers": (-1, 257),
     "loader.cache": ("ram", ""),
+    "loader.cache_folder": ("",),
     "optimization.lr": (0, -1, 1.1, math.nan, math.inf),
     "optimization.weight_decay": (-1, math.nan, math.inf),
     "optimization.schedule": ("step", ""),
@@ -166,7 +167,8 @@ def test_a_setting_refuses_what_makes_no_sense(name: str, path: Path, default: d
     plain = deepcopy(default)
     if section and "_target_" in content[section]:
         needed = {"root": "somewhere", "manifest": "somewhere.csv"}
-        plain[section] = {one: needed[one] if value == "???" else value for one, value in content[section].items()}
+        given = {one: needed[one] if value == "???" else value for one, value in content[section].items()}
+        plain[section] = given | ({"root": "somewhere"} if "root" in given else {})  # which may be null, with a manifest
     config.job(plain, "")
     value = dict(dotted(content))[name]
     wrong = REFUSED.get(name, ("yes", 2) if isinstance(value, bool) else ())
@@ -185,7 +187,7 @@ def test_a_setting_refuses_what_makes_no_sense(name: str, path: Path, default: d
 def data() -> LungDataModule:
     """Six batches for training, three for validation, three for test."""
     parts = [tuple(ChestCase(f"{part}{i}") for i in range(count)) for part, count in (("train", 12), ("val", 5), ("test", 6))]
-    data = LungDataModule(Split(*parts), Preprocess(size=16), Augmentation(), Loader(batch_size=2), Path("unused"))
+    data = LungDataModule(Split(*parts), Preprocess(size=16), Augmentation(), Loader(batch_size=2))
     data.setup("fit")
     data.setup("test")
     return data

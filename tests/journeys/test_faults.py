@@ -62,10 +62,20 @@ def test_a_disk_that_runs_full_is_said_and_nothing_is_lost(name: str, time: int,
 
 def test_a_disk_without_room_for_the_cache_is_said(disk: Path) -> None:
     (disk / "filler").write_bytes(bytes(2**22 - 2**17))
-    assert_refused(
-        run_into(disk / "run", "loader.cache=disk", "logger=csv"), "cache/", "No space left on device", "loader.cache=memory"
-    )
-    assert not (disk / "run" / "cache").exists()
+    words = ("loader.cache=disk", f"loader.cache_folder={disk / 'cache'}", "logger=csv")
+    done = run_into(disk.parent / "run", *words)
+    assert_refused(done, "cache/", "No space left on device", "loader.cache_folder=DIR", "loader.cache=memory")
+    assert not list(disk.rglob(".partial-*"))
+    (disk / "filler").unlink()
+    train(disk.parent / "run", *SHORT, *words)  # what was whole before is used
+
+
+def test_a_cache_that_is_read_only_is_used(disk: Path) -> None:
+    words = ("loader.cache=disk", f"loader.cache_folder={disk / 'cache'}", "logger=csv")
+    train(disk.parent / "first", *SHORT, *words)
+    mount("-o", "remount,ro", disk)
+    train(disk.parent / "second", *SHORT, *words)
+    assert metrics_of(disk.parent / "first") == metrics_of(disk.parent / "second")
 
 
 def test_a_log_that_cannot_be_written_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,10 +111,10 @@ def test_a_file_removed_after_it_was_listed_is_said(dataset: Path, tmp_path: Pat
 
 
 def test_a_cache_removed_while_training_is_said(tmp_path: Path) -> None:
-    cache = tmp_path / "run" / "cache"
+    cache = tmp_path / "cache"
     with before_file("best.ckpt", lambda: shutil.rmtree(cache)):
-        done = run_into(tmp_path / "run", "loader.cache=disk", "logger=csv")
-    assert_refused(done, str(cache / "test-0"), "is gone", "leave the cache alone")
+        done = run_into(tmp_path / "run", "loader.cache=disk", f"loader.cache_folder={cache}", "logger=csv")
+    assert_refused(done, str(cache), "is gone", "leave the cache alone")
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
 
 

@@ -8,9 +8,11 @@ import pydicom
 import pytest
 from helpers import lungseg
 
+from lungseg.data.cases import FileCase
 from lungseg.errors import UserError
 from lungseg.imaging.dicom import has_dicom_mark
 from lungseg.imaging.readers import find, read
+from lungseg.labels import LUNG
 
 DATA = Path(os.environ.get("LUNGSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 pytestmark = pytest.mark.skipif(not (DATA / "messy_dicom").is_dir(), reason="the real data are not there (LUNGSEG_DATA)")
@@ -92,3 +94,15 @@ def test_a_mask_on_another_grid_lies_on_the_lung_of_its_image() -> None:
     assert (air & lung).sum() > 0.85 * lung.sum()  # vessels are the rest
     shifted = np.roll(lung, 12, axis=2)
     assert (air & shifted).sum() < 0.7 * lung.sum()
+
+
+@pytest.mark.skipif(not (DATA / "tiny_mha").is_dir(), reason="this set is not there")
+def test_a_mask_on_another_grid_is_learnt_where_the_lung_is() -> None:
+    """Of the right lung only, on voxels a quarter as large."""
+    folder = DATA / "tiny_mha"
+    stack = FileCase("a", folder / "3DCT_lung_baseline_small.mha", folder / "3DCT_lung_baseline_mask.mha").read()
+    assert stack.labels.shape == stack.image.shape == (64, 78, 57)
+    assert stack.doubts == ()
+    lung = stack.labels == LUNG
+    assert np.mean(stack.image[:][lung] < -500) > 0.95
+    assert 3000 < lung.sum() * np.prod(stack.spacing_mm) / 1000 < 4000  # mL, of an emphysematous lung

@@ -25,11 +25,10 @@ if __name__ == "__main__":
 def test_loaders_that_spawn_give_the_same_training(method: str, cache: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     words = (*PHANTOMS, "data.train=14", "augmentation=robust", "trainer.max_epochs=2", "logger=csv")
-    spawned = ("loader.num_workers=2", f"loader.cache={cache}", f"hydra.run.dir={tmp_path / method}")
-    command = [sys.executable, tmp_path / "program.py", method, "train", *words, *spawned]
+    spawned = (f"loader.cache={cache}", f"loader.cache_folder={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / method}")
+    command = [sys.executable, tmp_path / "program.py", method, "train", *words, "loader.num_workers=2", *spawned]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     train(tmp_path / "alone", *words, "loader.num_workers=0")
     assert metrics_of(tmp_path / method) == metrics_of(tmp_path / "alone")
-    assert not (tmp_path / method / "cache").exists()

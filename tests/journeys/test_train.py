@@ -275,10 +275,11 @@ def test_early_stopping_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_every_choice_trains(words: tuple[str, ...], tmp_path: Path) -> None:
-    train(tmp_path / "run", *PHANTOMS, *words, "trainer.max_epochs=1", "preprocess.size=64")
+    cache = f"loader.cache_folder={tmp_path / 'cache'}"
+    train(tmp_path / "run", *PHANTOMS, *words, "trainer.max_epochs=1", "preprocess.size=64", cache)
     assert math.isfinite(metrics_of(tmp_path / "run")["test/loss"])
     assert checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt").build()
-    assert not (tmp_path / "run" / "cache").exists()
+    assert (tmp_path / "cache").exists() == ("loader.cache=disk" in words)
     assert (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").is_file() == ("logger=csv" in words)
 
 

@@ -41,9 +41,9 @@ def slices(
     batch_size: int, train: int = 12, val: int = 2, test: int | None = None, folder: Path | None = None, ranks: int = 1
 ) -> LungDataModule:
     parts = [tuple(ChestCase(f"{part}{i}", seed=i) for i in range(count)) for part, count in enumerate((train, val, test or 0))]
-    loader = Loader(batch_size, 0, "memory" if folder is None else "disk")
+    loader = Loader(batch_size, 0, "memory" if folder is None else "disk", None if folder is None else str(folder))
     augmentation = Augmentation(rotation_deg=15, noise=0.3)
-    data = LungDataModule(Split(*parts, True), PREPROCESS, augmentation, loader, folder or Path("unused"), ranks=ranks)
+    data = LungDataModule(Split(*parts, True), PREPROCESS, augmentation, loader, ranks=ranks)
     data.setup("fit")
     if test is not None:
         data.setup("test")

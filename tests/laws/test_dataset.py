@@ -3,6 +3,7 @@
 import math
 import pickle
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,16 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from builders import ChestCase
 from lungseg.data.augment import Augmentation
-from lungseg.data.cache import SliceCache, build_cache
+from lungseg.data.cache import SliceCache, in_memory
+from lungseg.data.cases import Stack
 from lungseg.data.datamodule import Loader, LungDataModule
 from lungseg.data.dataset import Batch, EpochSampler, EvaluationSlices, ShardSampler, collate
-from lungseg.data.split import Split
+from lungseg.data.disk import DiskCache
+from lungseg.data.split import Case, Split
 from lungseg.errors import UserError
 from lungseg.preprocess import Preprocess
 
@@ -102,10 +104,16 @@ class CountedCase(ChestCase):
 
     reads: list[str] = field(default_factory=list)
 
-    def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def read(self) -> Stack:
         self.reads.append(self.name)
-        image, labels = super().read()
-        return np.concatenate([image, image - 1, image + 1]), np.concatenate([labels] * 3)
+        stack = super().read()
+        image = np.concatenate([stack.image, stack.image - 1, stack.image + 1])
+        return Stack(image, np.concatenate([stack.labels] * 3))
+
+
+def held(cases: Sequence[Case], folder: Path | None, done: Callable[[], None] = lambda: None) -> SliceCache:
+    """In memory, or on a disk."""
+    return in_memory(cases, PREPROCESS, True, done) if folder is None else DiskCache(folder).hold(cases, PREPROCESS, done)
 
 
 def contents(cache: SliceCache) -> list[tuple[bytes, bytes, bytes]]:
@@ -117,17 +125,17 @@ def contents(cache: SliceCache) -> list[tuple[bytes, bytes, bytes]]:
 
 def test_a_cache_holds_what_preprocessing_makes(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "cache"):
-        cache = build_cache(CASES, PREPROCESS, keep_truth=True, folder=folder)
+        cache = held(CASES, folder)
         assert [info.name for info in cache.infos] == ["a", "b", "c"]
         for i, case in enumerate(CASES):
-            (image,), (labels,) = case.read()
+            (image,), (labels,) = case.read().image, case.read().labels
             np.testing.assert_array_equal(cache.image(i), PREPROCESS.to_grid(image))
             np.testing.assert_array_equal(cache.target(i), PREPROCESS.target_to_grid(labels))
             np.testing.assert_array_equal(cache.truth(i), labels)
 
 
 def test_memory_and_disk_are_the_same(tmp_path: Path) -> None:
-    memory, disk = (build_cache(CASES, PREPROCESS, True, folder) for folder in (None, tmp_path / "cache"))
+    memory, disk = (held(CASES, folder) for folder in (None, tmp_path / "cache"))
     assert contents(memory) == contents(disk)
     assert memory.digest == disk.digest
     assert memory.infos == disk.infos
@@ -137,7 +145,7 @@ def test_every_case_is_read_once_and_never_again(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "cache"):
         cases = [CountedCase(name) for name in "xyz"]
         done: list[int] = []
-        cache = build_cache(cases, PREPROCESS, True, folder, lambda: done.append(1))  # noqa: B023
+        cache = held(cases, folder, lambda: done.append(1))  # noqa: B023
         assert contents(cache) == contents(cache)
         assert [case.reads for case in cases] == [["x"], ["y"], ["z"]]
         assert len(done) == 3
@@ -146,19 +154,19 @@ def test_every_case_is_read_once_and_never_again(tmp_path: Path) -> None:
 
 def test_the_digest_tells_data_apart() -> None:
     other = [CASES[0], replace(CASES[1], seed=9), CASES[2]]
-    digests = {build_cache(cases, PREPROCESS, False).digest for cases in (CASES, other, CASES[:2], CASES[::-1])}
+    digests = {in_memory(cases, PREPROCESS, False).digest for cases in (CASES, other, CASES[:2], CASES[::-1])}
     assert len(digests) == 4
-    assert build_cache(CASES, PREPROCESS, True).digest in digests  # whether the truth is kept does not matter
+    assert in_memory(CASES, PREPROCESS, True).digest in digests  # whether the truth is kept does not matter
 
 
 def test_a_cache_of_nothing_is_empty(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "cache"):
-        assert contents(build_cache([], PREPROCESS, True, folder)) == []
+        assert contents(held([], folder)) == []
 
 
 def test_a_cache_on_disk_is_pickled_as_its_place(tmp_path: Path) -> None:
-    cache = build_cache(CASES, PREPROCESS, True, tmp_path)
-    before = contents(cache)  # has mapped the files
+    cache = held(CASES, tmp_path)
+    before = contents(cache)
     pickled = pickle.dumps(cache)
     assert len(pickled) < 4000
     assert contents(pickle.loads(pickled)) == before
@@ -167,11 +175,11 @@ def test_a_cache_on_disk_is_pickled_as_its_place(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"cannot be written.*loader\.cache=memory"):
-        build_cache(CASES, PREPROCESS, True, tmp_path / "cache" / "train")
+        held(CASES, tmp_path / "cache" / "slices")
 
 
 def test_a_spawned_worker_reads_the_same_memory() -> None:
-    slices = EvaluationSlices(build_cache(CASES, PREPROCESS, True), PREPROCESS)
+    slices = EvaluationSlices(held(CASES, None), PREPROCESS)
     here = DataLoader(slices, batch_size=3, collate_fn=collate)
     there = DataLoader(slices, batch_size=3, collate_fn=collate, num_workers=1, multiprocessing_context="spawn")
     assert plain(here) == plain(there)
@@ -185,7 +193,7 @@ def plain(batches: DataLoader[Batch]) -> list[list[bytes]]:
 def data(tmp_path: Path) -> LungDataModule:
     train = tuple(ChestCase(f"t{i}", f"T{i}", "AB"[i > 6], seed=i) for i in range(9))
     augmentation = Augmentation(rotation_deg=15, flip_horizontal=0.5, scale=(0.7, 1.3), elastic=0.3, window=0.5, noise=0.3)
-    module = LungDataModule(Split(train, tuple(CASES), (), True), PREPROCESS, augmentation, Loader(2), tmp_path, seed=3)
+    module = LungDataModule(Split(train, tuple(CASES), (), True), PREPROCESS, augmentation, Loader(2), seed=3)
     module.setup("fit")
     return module
 
@@ -234,7 +242,7 @@ def test_validation_sees_every_slice_in_order_as_prediction_does(data: LungDataM
     assert torch.cat([batch.ids for batch in batches]).tolist() == [0, 1, 2]
     images = torch.cat([batch.image for batch in batches])[:, 0].numpy()
     for image, truth, case in zip(images, [t for batch in batches for t in batch.truths], CASES, strict=True):
-        (raw,), (labels,) = case.read()
+        (raw,), (labels,) = case.read().image, case.read().labels
         np.testing.assert_array_equal(image, PREPROCESS.normalise(PREPROCESS.to_grid(raw)))
         np.testing.assert_array_equal(truth, labels)
 
@@ -248,7 +256,7 @@ def test_a_balanced_epoch_draws_the_small_source_as_often(data: LungDataModule) 
 
 def test_masks_without_any_lung_stop_the_run(tmp_path: Path) -> None:
     empty = tuple(ChestCase(name, name, shape=(4, 48)) for name in "xyz")  # the strip to ignore, and nothing else
-    data = LungDataModule(Split(empty[:2], empty[2:], (), True), PREPROCESS, Augmentation(), Loader(), tmp_path)
+    data = LungDataModule(Split(empty[:2], empty[2:], (), True), PREPROCESS, Augmentation(), Loader())
     with pytest.raises(UserError, match="no training mask holds any lung"):
         data.setup("fit")
 
@@ -257,7 +265,7 @@ def test_masks_without_any_lung_stop_the_run(tmp_path: Path) -> None:
 @given(batch_size=st.integers(1, 20))
 def test_a_batch_larger_than_the_data_still_comes(batch_size: int) -> None:
     train = tuple(ChestCase(name, name) for name in "xy")
-    data = LungDataModule(Split(train, (CASES[0],), (), True), PREPROCESS, Augmentation(), Loader(batch_size, 0), Path("unused"))
+    data = LungDataModule(Split(train, (CASES[0],), (), True), PREPROCESS, Augmentation(), Loader(batch_size, 0))
     data.setup("fit")
     assert sum(len(batch.ids) for batch in data.train_dataloader()) == 2
 

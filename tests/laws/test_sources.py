@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import chest, write_slice
-from lungseg.data.cache import build_cache
+from lungseg.data.cache import in_memory
 from lungseg.data.sources import FolderSource, ManifestSource, PhantomSource
 from lungseg.errors import UserError
 from lungseg.labels import IGNORE, LUNG
@@ -40,7 +40,7 @@ def test_a_folder_of_odd_names_and_mixed_files(tmp_path: Path) -> None:
     assert [case.name for case in split.val] == ["train/p5.npy"]
     assert {case.name for case in split.train} == {f"train/{name}" for name in [*ODD_NAMES, "p6.nii.gz"]}
     assert split.test == ()
-    cache = build_cache([*split.train, *split.val], Preprocess(64), keep_truth=True)
+    cache = in_memory([*split.train, *split.val], Preprocess(64), keep_truth=True)
     for i, info in enumerate(cache.infos):
         seed = 5 if "npy" in info.name else int(info.name[-1]) if "#" in info.name else ODD_NAMES.index(info.name[6:])
         image, labels = chest(64, seed)
@@ -97,7 +97,7 @@ def test_named_values_of_a_mask_are_lung_or_ignored(tmp_path: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             np.save(folder / f"{name}.npy", np.arange(16, dtype=np.float32).reshape(4, 4) % 4)
     split = FolderSource(str(tmp_path), mask_values=[1, 2], ignore_values=[3]).split()
-    labels = split.train[0].read()[1]
+    labels = split.train[0].read().labels
     np.testing.assert_array_equal(labels, np.tile(np.array([0, LUNG, LUNG, IGNORE], np.uint8), (1, 4, 1)))
 
 
@@ -106,7 +106,7 @@ def test_an_image_and_a_mask_of_two_sizes_are_refused(dataset: Path) -> None:
     write_slice(dataset / "elsewhere", dataset / "Train" / "Masks", "p01_z.png", 0)
     split = FolderSource(str(dataset), val_patients=["p02"], patient_regex=r"p\d+").split()
     with pytest.raises(UserError, match=r"p01_z\.npy is 64 x 32 but its mask .*p01_z\.png is 64 x 64"):
-        build_cache(split.train, Preprocess(32), keep_truth=False)
+        in_memory(split.train, Preprocess(32), keep_truth=False)
 
 
 def manifest(folder: Path, *rows: str, columns: str = "image,mask,patient,split,slope,intercept,source") -> str:
@@ -131,8 +131,8 @@ def test_a_manifest_says_it_all(files: Path) -> None:
         ["test/i/d.tif"],
     ]
     assert [(case.patient, case.source) for case in split.train] == [("A", "manifest"), ("B", "x")]
-    stored = replace(split.train[1], slope=1.0, intercept=0.0).read()[0]
-    np.testing.assert_array_equal(split.train[1].read()[0], 2 * stored - 5)
+    stored = replace(split.train[1], slope=1.0, intercept=0.0).read().image
+    np.testing.assert_array_equal(split.train[1].read().image[:], 2 * stored - 5)
     assert not split.balanced
 
 
@@ -143,7 +143,7 @@ def test_a_manifest_may_leave_out_what_it_need_not_say(files: Path) -> None:
     split = ManifestSource(str(path), patient_regex="[a-c]", val_patients=["b"]).split()
     assert [case.patient for case in split.train] == ["a", "c"]
     assert [case.patient for case in split.val] == ["b"]
-    assert build_cache(split.train, Preprocess(32), True).infos[0].shape == (64, 64)
+    assert in_memory(split.train, Preprocess(32), True).infos[0].shape == (64, 64)
 
 
 def test_sources_are_balanced_when_asked_for(files: Path) -> None:
@@ -224,12 +224,13 @@ def test_phantom_parts_share_no_patient_and_stay_when_one_grows(counts: tuple[in
 @given(seed=st.integers(0, 100))
 def test_a_phantom_is_a_slice_in_hu_with_its_lungs(seed: int) -> None:
     (case,) = PhantomSource(1, 1, 0, size=64, seed=seed).split().train
-    image, labels = case.read()
+    stack = case.read()
+    image, labels = stack.image, stack.labels
     assert (image.shape, image.dtype) == ((1, 64, 64), np.float32)
     assert (labels.shape, labels.dtype) == ((1, 64, 64), np.uint8)
     assert image.min() < -900
     assert set(np.unique(labels)) <= {0, LUNG}
-    np.testing.assert_array_equal(case.read()[0], image)
+    np.testing.assert_array_equal(case.read().image, image)
 
 
 @pytest.mark.parametrize(

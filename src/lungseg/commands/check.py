@@ -31,6 +31,7 @@ lungseg check: looks for the faults of a data set before a training learns them.
   data.mask_values=1,2     values in the masks that are lung, where they hold more than two
   data.ignore_values=9     values in the masks where nobody knows
   output=DIR               where check.html, check.json and suspicious.png go; outputs/check/NAME unless given
+  data=volumes             DICOM folders are scans, and each scan is a patient unless it is named
   data=folder|manifest     may be given as in the training's command, and changes nothing
   -q                       only what is odd or wrong
   debug=true               what lies behind an error too, as a traceback
@@ -95,16 +96,18 @@ def _check(options: Options) -> int:
         log.info(f"\n  look at  {from_here(output / 'check.html')}  (the oddest as pictures, which are in suspicious.png too)")
         log.info(f"  in full  {from_here(output / 'check.json')}")
         if not found.faults and options.data_root is not None and parts["train"]:
-            log.info(f"  train    lungseg train data=folder data.root={as_typed(options.data_root)}")
+            kind = "volumes" if all(case.is_volume for cases in parts.values() for case in cases) else "folder"
+            log.info(f"  train    lungseg train data={kind} data.root={as_typed(options.data_root)}")
         log.info(_verdict(found))
     return PARTLY if found.faults else 0
 
 
 def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":
     from lungseg.data.sources import FolderSource, ManifestSource
+    from lungseg.data.volumes import VolumeSource
 
     given = (options.data_root, options.data_manifest)
-    if options.data not in (None, "folder", "manifest"):
+    if options.data not in (None, "folder", "manifest", "volumes"):
         raise UserError(f"data={options.data} cannot be checked: give data.root=DIR or data.manifest=FILE.csv.")
     if sum(one is not None for one in given) != 1:
         raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
@@ -113,6 +116,11 @@ def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, S
         "mask_values": options.data_mask_values,
         "ignore_values": options.data_ignore_values,
     }
+    if options.data == "volumes":
+        where = options.data_root or options.data_manifest
+        assert where is not None
+        root, manifest = (None if path is None else str(path) for path in given)
+        return where, VolumeSource(root, manifest, **shared).parts(unpaired)
     if options.data_root is not None:
         return options.data_root, FolderSource(str(options.data_root), **shared).parts(unpaired)
     assert options.data_manifest is not None

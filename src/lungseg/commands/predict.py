@@ -157,7 +157,7 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.records import Records
         from lungseg.inference.report import write_report
         from lungseg.inference.segmenter import Segmenter
-        from lungseg.inference.tables import volume_scores
+        from lungseg.metrics.overlap import volume_scores
 
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -194,7 +194,8 @@ def _predict(options: Options, debug: bool) -> int:
             for remark in result.remarks[len(result.item.source.remarks) :]:
                 log.info(f"{result.item.name}: {remark}")
             if result.item.is_volume and result.scores:
-                log.info(f"{result.item.name}: 3-D Dice {volume_scores(result)[1]:.4f}, IoU {volume_scores(result)[0]:.4f}")
+                iou, dice = volume_scores(result.scores)
+                log.info(f"{result.item.name}: 3-D Dice {dice:.4f}, IoU {iou:.4f}")
             for warning in result.warnings:
                 log.warning(f"{result.item.name}: {warning}")
 

@@ -39,6 +39,9 @@ LEARNT = (
 )  # fmt: skip
 
 
+LAST = ("val/iou", "test/iou", "test/dice", "test/dice_3d")  # of a run's metrics, on its last screen
+
+
 class Single:
     """What a command without ``--multirun`` asks for."""
 
@@ -166,13 +169,20 @@ def _kept(folder: Path) -> str:
 
 
 def _last_screen(folder: Path, metrics: Mapping[str, Any], command: str) -> str:
-    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in ("val/iou", "test/iou", "test/dice") if metrics.get(key) is not None)
+    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in LAST if metrics.get(key) is not None)
     seconds = metrics["seconds"]
     took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
     return (
         f"\nDone in {took}.  {scores}\n"
         f"  best checkpoint  {from_here(folder / 'checkpoints' / 'best.ckpt')}  (epoch {metrics['epoch']:.0f})\n"
         f"  overlays         {from_here(folder / 'overlays')}\n"
+        f"{_tables(folder)}"
         f"  curves           tensorboard --logdir {as_typed(folder)}, or {from_here(folder / 'history.csv')}\n"
         f"  predict with     {predict_command(folder, command)}"
     )
+
+
+def _tables(folder: Path) -> str:
+    """Where the scores of whole scans are, if there are some."""
+    found = [from_here(path) for part in ("val", "test") if (path := folder / f"{part}_volumes.csv").is_file()]
+    return f"  scans in 3-D     {', '.join(map(str, found))}\n" if found else ""

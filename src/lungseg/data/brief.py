@@ -1,7 +1,7 @@
 """What is said of the data at each start of a training; ``lungseg check`` says it in full."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +14,9 @@ from lungseg.imaging import greys
 NO_LUNG = "no training mask holds any lung: look at the masks, or name their lung values with data.mask_values=[...]."
 PARTS = {"train": "training", "val": "validation", "test": "test"}
 LOOKED_AT = 40  # slices whose grey values are described
+COMPARED = 12  # slices of a scan
 NAMED = 3
+SAID = 10
 
 
 def refuse_leaks(caches: Mapping[str, SliceCache]) -> None:
@@ -36,7 +38,7 @@ def refuse_leaks(caches: Mapping[str, SliceCache]) -> None:
 
 def described(caches: Mapping[str, SliceCache]) -> str:
     """A line about lung and grey values."""
-    lung = {part: [float(cache.target(i)[..., 0].mean() / 255) for i in range(len(cache))] for part, cache in caches.items()}
+    lung = {part: [info.lung for info in cache.infos] for part, cache in caches.items()}
     parts = [f"{sum(share > 0 for share in shares)} of {len(shares)} {PARTS[part]}" for part, shares in lung.items()]
     mostly = np.median(np.concatenate(list(lung.values())))
     first = next(iter(caches.values()))
@@ -50,12 +52,12 @@ def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
     """Sentences about pictures that come in two parts of the split flipped, shifted or saved again."""
     prints, groups, names = [], [], []
     for number, cache in enumerate(caches.values()):
-        for i, info in enumerate(cache.infos):
+        for i in _compared(cache):
             print_ = duplicates.fingerprint(cache.image(i))
             if print_ is not None:
                 prints.append(print_)
                 groups.append(number)  # within a part nothing can leak
-                names.append(info.name)
+                names.append(cache.infos[i].name)
     pairs = [(names[i], names[j]) for i, j, _ in duplicates.alike(prints, groups)]
     if pairs:
         shown = ", ".join(f"{one} and {other}" for one, other in pairs[:NAMED])
@@ -64,3 +66,29 @@ def lookalikes(caches: Mapping[str, SliceCache]) -> Iterator[str]:
             f"{are} alike across the split ({shown}): copies, or slices of one patient, make results too good; "
             "lungseg check shows them."
         )
+
+
+def doubts(caches: Mapping[str, SliceCache]) -> Iterator[str]:
+    """What is odd about volumes and their masks, each thing once."""
+    names: dict[str, list[str]] = {}
+    for cache in caches.values():
+        for scan in cache.scans:
+            for doubt in scan.doubts:
+                names.setdefault(doubt, []).append(scan.name)
+    said = [f"{_listed(own)}: {doubt}" for doubt, own in names.items()]
+    yield from said[:SAID]
+    if len(said) > SAID:
+        yield f"... and {len(said) - SAID} more of this kind; lungseg check shows them all."
+
+
+def _compared(cache: SliceCache) -> Iterator[int]:
+    """Slices to compare with those of other parts: all pictures, and of each scan some, which are those of a copy too."""
+    scanned = {i for scan in cache.scans for i in scan.slices}
+    yield from (i for i in range(len(cache)) if i not in scanned)
+    for scan in cache.scans:
+        chosen = np.linspace(0, len(scan.slices) - 1, COMPARED).round().astype(int)
+        yield from (scan.slices[i] for i in np.unique(chosen))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

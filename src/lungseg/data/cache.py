@@ -1,22 +1,18 @@
 """Every slice decoded once: on the network's grid, and for scoring on its own grid."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.data import duplicates
+from lungseg.data.cases import Stack
 from lungseg.data.split import Case
 from lungseg.errors import UserError
-from lungseg.files import writing
 from lungseg.preprocess import Preprocess
-
-WHERES = ("memory", "disk")
-ROOM = "use loader.cache=memory or make room"
 
 
 @dataclass(frozen=True)
@@ -26,12 +22,90 @@ class SliceInfo:
     Attributes:
         shape: its own (H, W).
         digest: of its grey values; None where it has no structure.
+        lung: share of the grid that is lung.
     """
 
     name: str
     source: str
     shape: tuple[int, int]
     digest: bytes | None = None
+    lung: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Slices that lie on each other.
+
+    Attributes:
+        case: the number of its case.
+        slices: the numbers of its slices, from the feet to the head.
+        spacing_mm: z, y, x; None where nobody knows it, as of a stack.
+        doubts: sentences to be read after its name.
+    """
+
+    name: str
+    case: int
+    slices: range
+    spacing_mm: tuple[float, float, float] | None
+    doubts: tuple[str, ...]
+
+
+class SliceFacts(NamedTuple):
+    """What is known of a slice without looking at it: ``content`` is a digest of grey values and labels, the rest as in
+    ``SliceInfo``."""
+
+    digest: bytes | None
+    lung: float
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the slices of a case without looking at them.
+
+    Attributes:
+        shape: Z, H, W.
+        spacing_mm: as of its ``Stack``.
+        doubts: of the stack, and what is to be said of its grey values.
+    """
+
+    shape: tuple[int, int, int]
+    slices: tuple[SliceFacts, ...]
+    spacing_mm: tuple[float, float, float] | None
+    doubts: tuple[str, ...]
+
+    @staticmethod
+    def of(stack: Stack, slices: Sequence[SliceFacts]) -> "Facts":
+        depth, height, width = stack.labels.shape
+        return Facts((depth, height, width), tuple(slices), stack.spacing_mm, (*stack.doubts, *filter(None, [stack.unit])))
+
+
+class Prepared(NamedTuple):
+    """A slice as it is kept: raw grey values on the grid (N, N) float32, what to learn there (N, N, 2) uint8, and the labels on its
+    own grid (H, W) uint8."""
+
+    image: NDArray[np.float32]
+    target: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    facts: SliceFacts
+
+
+class Held(Protocol):
+    """The slices of a case, wherever they are kept."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Of memory."""
+        ...
+
+    def image(self, z: int) -> NDArray[np.float32]: ...
+
+    def target(self, z: int) -> NDArray[np.uint8]: ...
+
+    def truth(self, z: int) -> NDArray[np.uint8]: ...
 
 
 class SliceCache:
@@ -41,12 +115,23 @@ class SliceCache:
     (H, W) uint8 the labels on the slice's own grid, if they were kept.
     """
 
-    def __init__(
-        self, infos: Sequence[SliceInfo], size: int, digest: str, images: "Block", targets: "Block", truths: "Block"
-    ) -> None:
-        self.infos, self.size, self.digest = tuple(infos), size, digest
-        self._images, self._targets, self._truths = images, targets, truths
-        self._ends = np.cumsum([info.shape[0] * info.shape[1] for info in self.infos])
+    def __init__(self, cases: Sequence[Case], held: Sequence[Held], size: int) -> None:
+        self.size, self._held = size, tuple(held)
+        self._firsts = np.cumsum([0, *(one.facts.shape[0] for one in held)])
+        self.infos: list[SliceInfo] = []
+        self.scans: list[Scan] = []
+        digest = hashlib.blake2b(digest_size=16)
+        for number, (case, one) in enumerate(zip(cases, held, strict=True)):
+            facts, first = one.facts, len(self.infos)
+            count, height, width = facts.shape
+            digest.update(case.name.encode())
+            for z, own in enumerate(facts.slices):
+                digest.update(own.content)
+                name = _slice_name(case.name, z, count)
+                self.infos.append(SliceInfo(name, case.source, (height, width), own.digest, own.lung))
+            if facts.spacing_mm is not None or count > 1:
+                self.scans.append(Scan(case.name, number, range(first, first + count), facts.spacing_mm, facts.doubts))
+        self.digest = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -54,114 +139,96 @@ class SliceCache:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the slices take; none for a cache on disk."""
-        return sum(block.nbytes for block in (self._images, self._targets, self._truths))
+        return sum(one.nbytes for one in self._held)
 
     def image(self, index: int) -> NDArray[np.float32]:
-        image: NDArray[np.float32] = self._images.array().reshape(-1, self.size, self.size)[index]
-        return image
+        case, z = self._place(index)
+        return self._held[case].image(z)
 
     def target(self, index: int) -> NDArray[np.uint8]:
-        target: NDArray[np.uint8] = self._targets.array().reshape(-1, self.size, self.size, 2)[index]
-        return target
+        case, z = self._place(index)
+        return self._held[case].target(z)
 
     def truth(self, index: int) -> NDArray[np.uint8]:
-        height, width = self.infos[index].shape
-        end = int(self._ends[index])
-        return self._truths.array()[end - height * width : end].reshape(height, width)
+        case, z = self._place(index)
+        return self._held[case].truth(z)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        case = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        return case, index - int(self._firsts[case])
 
 
-class Block:
-    """A long one-dimensional array, in memory or in a file that each process maps for itself; made by appending parts."""
+@dataclass(frozen=True)
+class InMemory:
+    """The slices of a case in memory; without truths where nobody will score it."""
 
-    def __init__(self, dtype: type, file: Path | None) -> None:
-        self.dtype, self.file = np.dtype(dtype), file
-        self._parts: list[NDArray[Any]] = []
-        self._whole: NDArray[Any] | None = None
-        if file is not None:
-            with writing(file, ROOM):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(b"")
+    facts: Facts
+    images: NDArray[np.float32]
+    targets: NDArray[np.uint8]
+    truths: NDArray[np.uint8] | None
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory; what a file holds the system may drop and read again."""
-        if self.file is not None:
-            return 0
-        return sum(part.nbytes for part in (self._parts if self._whole is None else [self._whole]))
+        return self.images.nbytes + self.targets.nbytes + (0 if self.truths is None else self.truths.nbytes)
 
-    def append(self, part: NDArray[Any]) -> None:
-        if self.file is None:
-            self._parts.append(part.astype(self.dtype, copy=False).ravel())
-            return
-        with writing(self.file, ROOM), self.file.open("ab") as stream:
-            stream.write(np.ascontiguousarray(part, self.dtype).data)
+    def image(self, z: int) -> NDArray[np.float32]:
+        image: NDArray[np.float32] = self.images[z]
+        return image
 
-    def array(self) -> NDArray[Any]:
-        """All of it, flat; nothing can be appended any more.
+    def target(self, z: int) -> NDArray[np.uint8]:
+        target: NDArray[np.uint8] = self.targets[z]
+        return target
 
-        Raises:
-            UserError: the file is gone.
-        """
-        if self._whole is None:
-            if self.file is not None and _size(self.file) > 0:
-                self._whole = np.memmap(self.file, dtype=self.dtype, mode="r")
-            else:
-                self._whole = np.concatenate([np.zeros(0, self.dtype), *self._parts])
-                self._parts = []
-        return self._whole
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickled memmap would be a copy of the whole file; a forked worker shares memory without pickling.
-        return {**self.__dict__, "_whole": None} if self.file is not None else {**self.__dict__, "_whole": self.array()}
+    def truth(self, z: int) -> NDArray[np.uint8]:
+        assert self.truths is not None
+        truth: NDArray[np.uint8] = self.truths[z]
+        return truth
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError as error:
-        raise UserError(f"{file} is gone ({error.strerror}); leave the cache alone while a training uses it.") from error
-
-
-def build_cache(
-    cases: Sequence[Case],
-    preprocess: Preprocess,
-    keep_truth: bool,
-    folder: Path | None = None,
-    done: Callable[[], None] = lambda: None,
+def in_memory(
+    cases: Sequence[Case], preprocess: Preprocess, keep_truth: bool, done: Callable[[], None] = lambda: None
 ) -> SliceCache:
     """Reads every case once.
 
     Args:
         keep_truth: keep the labels on the slices' own grids too, which validation and test need.
-        folder: where to keep the slices; None is memory.
         done: called after each case, for a progress bar.
 
     Raises:
         UserError: a file cannot be read, or an image and its mask differ in size.
     """
-
-    infos: list[SliceInfo] = []
-    digest = hashlib.blake2b(digest_size=16)
-
-    def block(dtype: type, name: str) -> Block:
-        return Block(dtype, None if folder is None else folder / name)
-
-    images, targets, truths = block(np.float32, "images.f32"), block(np.uint8, "targets.u8"), block(np.uint8, "truths.u8")
+    held = []
     for case in cases:
-        stack, labels = case.read()
-        for part in (case.name.encode(), stack.tobytes(), labels.tobytes()):
-            digest.update(part)
-        for z, (image, truth) in enumerate(zip(stack, labels, strict=True)):
-            name = f"{case.name}#{z}" if len(stack) > 1 else case.name
-            own = duplicates.digest(image) if image.min() < image.max() else None
-            infos.append(SliceInfo(name, case.source, (image.shape[0], image.shape[1]), own))
-            try:
-                on_grid = preprocess.to_grid(image)
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from error
-            images.append(on_grid)
-            targets.append(preprocess.target_to_grid(truth))
-            if keep_truth:
-                truths.append(truth)
+        stack = case.read()
+        count, size = len(stack.labels), preprocess.size
+        images, targets = np.empty((count, size, size), np.float32), np.empty((count, size, size, 2), np.uint8)
+        facts = []
+        for z, slice_ in enumerate(prepared(case.name, stack, preprocess)):
+            images[z], targets[z] = slice_.image, slice_.target
+            facts.append(slice_.facts)
+        held.append(InMemory(Facts.of(stack, facts), images, targets, stack.labels if keep_truth else None))
         done()
-    return SliceCache(infos, preprocess.size, digest.hexdigest(), images, targets, truths)
+    return SliceCache(cases, held, preprocess.size)
+
+
+def prepared(name: str, stack: Stack, preprocess: Preprocess) -> Iterator[Prepared]:
+    """The slices of a case, one after the other.
+
+    Raises:
+        UserError: the grey values are not what the preprocessing needs.
+    """
+    for z, truth in enumerate(stack.labels):
+        image = stack.image[z]
+        try:
+            on_grid = preprocess.to_grid(image)
+        except UserError as error:
+            raise UserError(f"{_slice_name(name, z, len(stack.labels))}: {error}") from error
+        target = preprocess.target_to_grid(truth)
+        pixels = duplicates.digest(image)
+        content = hashlib.blake2b(pixels + truth.tobytes(), digest_size=16).digest()
+        own = pixels if image.min() < image.max() else None
+        yield Prepared(on_grid, target, truth, SliceFacts(own, float(target[..., 0].mean() / 255), content))
+
+
+def _slice_name(name: str, z: int, slices: int) -> str:
+    return f"{name}#{z}" if slices > 1 else name

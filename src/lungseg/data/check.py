@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.data.brief import NO_LUNG
-from lungseg.data.cases import FileCase
+from lungseg.data.cases import FileCase, Stack
 from lungseg.data.checked import Checked, Spot, read_and_check
 from lungseg.data.twins import NAMED, Prints, Twins, leaks, named
 from lungseg.errors import UserError
@@ -72,14 +72,14 @@ def check(parts: Mapping[str, Sequence[FileCase]], done: Callable[[], None] = la
     for part, cases in parts.items():
         for case in cases:
             try:
-                one, image, labels = read_and_check(part, case)
+                one, stack = read_and_check(part, case)
             except UserError as error:
                 found.faults.append(str(error))
             except MemoryError:
                 found.faults.append(f"{case.image} does not fit into the memory of this machine: cut it into smaller parts.")
             else:
-                prints.add(len(found.checked), image, labels)
-                gallery.add(one, image, labels)
+                prints.add(len(found.checked), stack)
+                gallery.add(one, stack)
                 found.checked.append(one)
             done()
     found.shown = gallery.shown()
@@ -106,10 +106,10 @@ class _Gallery:
         self.heap: list[tuple[float, int, Shown]] = []
         self.order = count(0, -1)  # of equal degrees the first stays
 
-    def add(self, one: Checked, image: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
+    def add(self, one: Checked, stack: Stack) -> None:
         for spot in one.spots:
             if len(self.heap) < SHOWN or spot.degree > self.heap[0][0]:
-                shown = Shown(one, spot, overlay(*small(image[spot.z], labels[spot.z])))
+                shown = Shown(one, spot, overlay(*small(stack.image[spot.z], stack.labels[spot.z])))
                 heapq.heappush(self.heap, (spot.degree, next(self.order), shown))
                 if len(self.heap) > SHOWN:
                     heapq.heappop(self.heap)
@@ -182,7 +182,10 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
             )
     if kinds[greys.OFFSET]:
         told = _files(kinds[greys.OFFSET])
-        notes.append(f"HU with an offset ({told}): an intercept near -1000 or -1024 in a manifest mends it.")
+        notes.append(
+            f"HU with an offset ({told}): volumes are read without it; of pictures an intercept near -1000 or -1024 in a manifest "
+            "takes it off."
+        )
     padded = [one for one in checked if one.greys.levels.padding > 0]
     if padded:
         lowest = min(one.greys.levels.low for one in padded)

@@ -159,7 +159,7 @@ def _reasons(spot: Spot) -> str:
 
 def _twin_figures(every: list[Twins]) -> Iterator[tuple[bytes, str, str]]:
     for twins in every:
-        stacks = (twins.first.case.read()[0], twins.second.case.read()[0])
+        stacks = (twins.first.case.read().image, twins.second.case.read().image)
         slices = [stack[z] for stack, z in zip(stacks, twins.slices, strict=True)]
         sides = [overlay(*small(slice_, np.zeros(slice_.shape, np.uint8))) for slice_ in slices]
         yield png(grid(sides, 2)), f"{twins.first.case.name} | {twins.second.case.name}", twins.sentence

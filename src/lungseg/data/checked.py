@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.data.cases import FileCase
+from lungseg.data.cases import FileCase, Stack
 from lungseg.imaging.greys import Judgement, judge
 from lungseg.imaging.plausibility import Doubt, Look, doubts, look, suspicion
 from lungseg.imaging.readers import file_doubts
-from lungseg.imaging.slices import read_mask
 from lungseg.labels import LUNG
 
 MOST_VALUES = 4  # of a mask that are told one by one
@@ -68,31 +67,31 @@ class Checked:
         return self.case.name if self.shape[0] == 1 else f"{self.case.name} slice {z}"
 
 
-def read_and_check(part: str, case: FileCase) -> tuple[Checked, NDArray[np.float32], NDArray[np.uint8]]:
-    """What was found in a pair, its grey values (Z, H, W) and its labels (Z, H, W).
+def read_and_check(part: str, case: FileCase) -> tuple[Checked, Stack]:
+    """What was found in a pair, and the pair.
 
     Raises:
         UserError: one of the files cannot be read, or they do not fit each other.
     """
-    stored = read_mask(case.mask)
-    image, labels = case.read_with_mask(stored)
-    looks = [look(slice_, own) for slice_, own in zip(image, labels, strict=True)]
+    stack = case.read()
+    image, labels = stack.image, stack.labels
+    looks = [look(image[z], own) for z, own in enumerate(labels)]
     lung = np.count_nonzero(labels == LUNG, axis=(1, 2))
-    known = [Doubt("header", sentence, 5.0) for sentence in file_doubts(case.image)]
+    known = [Doubt("header", sentence, 5.0) for sentence in (stack.doubts if case.is_volume else file_doubts(case.image))]
     own = (*known, *doubts(Look.total(looks)))
     spots = _volume_spots(looks) if len(looks) > 1 else [Spot(0, max([suspicion(looks[0]), *(d.degree for d in known)]), own)]
     found = Checked(
         part=part,
         case=case,
-        shape=(image.shape[0], image.shape[1], image.shape[2]),
+        shape=(labels.shape[0], labels.shape[1], labels.shape[2]),
         lung=float(lung.sum() / labels.size),
         with_lung=int(np.count_nonzero(lung)),
-        greys=judge(image),
-        values=_in_words(np.unique(stored)),
+        greys=stack.greys or judge(image[:]),
+        values=_in_words(np.unique(labels if stack.stored is None else stack.stored)),
         doubts=own,
         spots=tuple(spots),
     )
-    return found, image, labels
+    return found, stack
 
 
 def _volume_spots(looks: Sequence[Look]) -> list[Spot]:

@@ -1,11 +1,8 @@
 """The data of a run: read once, split by patient, augmented in workers."""
 
-import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import pytorch_lightning as pl
@@ -15,11 +12,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lungseg.data.augment import Augmentation
 from lungseg.data.brief import NO_LUNG
-from lungseg.data.cache import WHERES, SliceCache, build_cache
+from lungseg.data.cache import SliceCache, in_memory
 from lungseg.data.dataset import Batch, EpochSampler, EvaluationSlices, ShardSampler, TrainingSlices, collate
+from lungseg.data.disk import DiskCache
 from lungseg.data.split import Case, Split
 from lungseg.errors import UserError
+from lungseg.files import from_home
 from lungseg.preprocess import Preprocess
+
+WHERES = ("memory", "disk")
+CACHE_FOLDER = ".lungseg_cache"  # beside outputs/, where there is room for what a training makes
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Loader:
         batch_size: slices a step and rank.
         num_workers: processes that augment; null is none beside a network that keeps the CPU busy itself, and where processes
             start slowly; beside a GPU the cores of each rank, at most 8.
-        cache: where decoded slices stay: ``memory`` or ``disk`` (in the run's folder).
+        cache: where decoded slices stay: in ``memory``, or on ``disk``, where other runs find them.
+        cache_folder: of the cache on disk; null is ``.lungseg_cache`` in the working folder.
     """
 
     batch_size: int = 6
     num_workers: int | None = None
     cache: str = "memory"
+    cache_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -44,6 +48,8 @@ class Loader:
             raise UserError(f"loader.num_workers={self.num_workers} must be 0 to 256, or null.")
         if self.cache not in WHERES:
             raise UserError(f"loader.cache={self.cache} must be one of {', '.join(WHERES)}.")
+        if self.cache_folder == "":
+            raise UserError("loader.cache_folder= must name a folder, or be null.")
 
     def workers(self, ranks: int) -> int:
         if self.num_workers is not None:
@@ -57,7 +63,6 @@ class LungDataModule(pl.LightningDataModule):
     """Training, validation and test slices of a split.
 
     Args:
-        folder: where a cache on disk lies.
         rank, ranks: this process among those that train together.
     """
 
@@ -67,14 +72,14 @@ class LungDataModule(pl.LightningDataModule):
         preprocess: Preprocess,
         augmentation: Augmentation,
         loader: Loader,
-        folder: Path,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         super().__init__()
         self.split, self.preprocess, self.augmentation, self.loader = split, preprocess, augmentation, loader
-        self.folder, self.seed, self.rank, self.ranks = folder, seed, rank, ranks
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.disk = DiskCache(from_home(loader.cache_folder or CACHE_FOLDER)) if loader.cache == "disk" else None
         self.done: Callable[[], None] = lambda: None  # called after each case read, for a progress bar
         self.epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
         self.train: SliceCache | None = None
@@ -85,7 +90,7 @@ class LungDataModule(pl.LightningDataModule):
         if stage in ("fit", "validate") and self.train is None:
             self.train = self._read("train", self.split.train)
             self.val = self._read("val", self.split.val)
-            if not any(self.train.target(i)[..., 0].any() for i in range(len(self.train))):
+            if not any(info.lung for info in self.train.infos):
                 raise UserError(NO_LUNG)
         if stage == "test" and self.test is None:
             self.test = self._read("test", self.split.test)
@@ -109,15 +114,6 @@ class LungDataModule(pl.LightningDataModule):
         """Goes on with that epoch, as loader processes start to fetch before Lightning tells the sampler which one it is."""
         self.epoch.fill_(state_dict["epoch"])
 
-    def forget(self) -> None:
-        """Removes what this process keeps on the disk, and what one that was killed may have left in its place."""
-        folder = self._folder("train").parent
-        for kept in folder.glob("*-*"):
-            if int(kept.name.partition("-")[2]) % self.ranks == self.rank:  # there may have been more ranks
-                shutil.rmtree(kept, ignore_errors=True)
-        with suppress(OSError):  # not there, or another process still keeps its own
-            folder.rmdir()
-
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.train is not None
         sources = [info.source for info in self.train.infos] if self.split.balanced else None
@@ -136,11 +132,9 @@ class LungDataModule(pl.LightningDataModule):
         return self._evaluation(self.test)
 
     def _read(self, part: str, cases: tuple[Case, ...]) -> SliceCache:
-        on_disk = self._folder(part) if self.loader.cache == "disk" else None
-        return build_cache(cases, self.preprocess, keep_truth=part != "train", folder=on_disk, done=self.done)
-
-    def _folder(self, part: str) -> Path:
-        return self.folder / "cache" / f"{part}-{self.rank}"
+        if self.disk is not None:
+            return self.disk.hold(cases, self.preprocess, self.done)
+        return in_memory(cases, self.preprocess, part != "train", self.done)
 
     def _evaluation(self, cache: SliceCache) -> DataLoader[Batch]:
         # Nothing is decoded or augmented here, so that workers would cost more than they save.

@@ -13,7 +13,8 @@ from lungseg.data.cases import FileCase, PhantomCase
 from lungseg.data.split import Case, Split, check_draw, split_validation
 from lungseg.errors import UserError, printable
 from lungseg.files import from_home
-from lungseg.imaging.pairs import common_stem, pair_files, split_folders
+from lungseg.imaging.layouts import split_folders
+from lungseg.imaging.pairs import Pair, common_stem, pair_files
 from lungseg.log import log
 
 PART_SEEDS = 3_000_000  # of patients that a part of the phantoms may have, so that no two parts share one
@@ -56,7 +57,7 @@ class PhantomSource:
 
 
 class FolderSource:
-    """``Train/Images Train/Masks Test/Images Test/Masks``; Test may be missing.
+    """``Train/Images Train/Masks Test/Images Test/Masks``; Test may be missing, and other layouts are known (``split_folders``).
 
     Args:
         root: the folder that holds them, names in any case.
@@ -100,9 +101,11 @@ class FolderSource:
         """
         parts: dict[str, list[FileCase]] = {"train": [], "test": []}
         for part, (images, masks) in split_folders(self.root, train_needed=unpaired is None).items():
-            pairs = pair_files(images, masks, unpaired=unpaired)
-            parts[part] = [self._case(part, images, pair.image, pair.mask) for pair in pairs]
+            parts[part] = [self._case(part, images, pair.image, pair.mask) for pair in self._pairs(images, masks, unpaired)]
         return parts
+
+    def _pairs(self, images: Path, masks: Path, unpaired: list[str] | None) -> list[Pair]:
+        return pair_files(images, masks, unpaired=unpaired)
 
     def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
         name = f"{part}/{image.relative_to(images).as_posix()}"
@@ -112,6 +115,8 @@ class FolderSource:
 
 class ManifestSource:
     """A CSV file with the columns image, mask, patient, split (train, val or test) and, if wanted, slope, intercept, source.
+
+    An image may be a folder with a DICOM series.
 
     Args:
         manifest: the CSV file; paths in it are relative to its own folder.
@@ -196,7 +201,7 @@ class ManifestSource:
         for column in ("image", "mask"):
             text = (row.get(column) or "").strip()
             paths[column] = self.manifest.parent / from_home(text)
-            if not text or not _is_file(paths[column]):
+            if not text or not _is_there(paths[column], or_folder=column == "image"):
                 shown = printable(repr(text))
                 raise UserError(
                     f"{self.manifest} line {line}: the {column} {shown} is no file (paths are relative to the manifest)."
@@ -278,8 +283,8 @@ def _patient(pattern: re.Pattern[str] | None, image: Path) -> str | None:
     return str(patient)
 
 
-def _is_file(path: Path) -> bool:
+def _is_there(path: Path, or_folder: bool) -> bool:
     try:
-        return path.is_file()
+        return path.is_file() or (or_folder and path.is_dir())
     except OSError:  # a name longer than any file's
         return False

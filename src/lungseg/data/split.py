@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lungseg.data.cases import Stack
 from lungseg.errors import UserError
 
 
@@ -22,9 +22,11 @@ class Case(Protocol):
     @property
     def source(self) -> str: ...
 
-    def read(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Raw grey values (Z, H, W) and labels (Z, H, W) of 0, 1 (lung) and 255 (ignore)."""
+    def identity(self) -> tuple[object, ...]:
+        """Plain values that are the same as long as ``read`` gives the same."""
         ...
+
+    def read(self) -> Stack: ...
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lungseg.data import duplicates
+from lungseg.data.cases import Stack
 from lungseg.data.checked import Checked
 from lungseg.labels import LUNG
 
@@ -53,8 +51,10 @@ class Prints:
         self.pixels: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
         self.masks: dict[bytes, list[int]] = defaultdict(list)
 
-    def add(self, file: int, image: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
-        for z, slice_ in enumerate(image):
+    def add(self, file: int, stack: Stack) -> None:
+        labels = stack.labels
+        for z in range(len(labels)):
+            slice_ = stack.image[z]
             if slice_.min() < slice_.max():
                 self.pixels[duplicates.digest(slice_)].append((file, z))
             print_ = duplicates.fingerprint(slice_)

@@ -16,9 +16,8 @@ MASK_SUFFIXES = tuple(
     for mark in "_- ."
 )
 MASK_PREFIXES = ("mask_", "mask-", "seg_", "label_")
+CHANNEL = "_0000"  # what nnU-Net adds to the stem of an image, and not of its mask
 LISTED = 10  # names in an error, then a count; files without a partner are all named, for each has to be found
-
-LAYOUT = "Train/Images, Train/Masks and, if there is one, Test/Images, Test/Masks"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check the path.")
-    files = (path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder)) and path.is_file())
+    files = (path for path in folder.rglob("*") if not is_hidden(path.relative_to(folder)) and path.is_file())
     return sorted(path for path in files if is_image(path))
 
 
@@ -61,7 +60,8 @@ def pair_files(
         unpaired: where given, files without a partner are told in this list, and the others are paired.
 
     A mask has the image's relative sub-folder and its stem, or that stem with one of ``MASK_SUFFIXES`` or
-    ``MASK_PREFIXES``. The better fit wins: the same stem before a marked one, the same case before another case.
+    ``MASK_PREFIXES``, or without ``CHANNEL``. The better fit wins: the same stem before a marked one, the same case before
+    another case.
 
     Raises:
         UserError: a folder is missing or empty, a file has no partner, or one has two.
@@ -72,11 +72,10 @@ def pair_files(
         if not files:
             raise UserError(f"{folder} holds no image that can be read: check the folder and its file types.")
     _check_unique(image_files, images)
-    levels = [_group(mask_files, masks, key) for key in (_exact, _unmarked, _folded, _folded_unmarked)]
+    fitting_masks = masks_that_fit(mask_files, masks)
     pairs, alone = [], []
     for image in image_files:
-        keys = (_exact(image, images),) * 2 + (_folded(image, images),) * 2
-        fitting: list[Path] = next((level[key] for level, key in zip(levels, keys, strict=True) if key in level), [])
+        fitting = fitting_masks(image, images)
         if len(fitting) > 1:
             raise UserError(f"{image} has {len(fitting)} masks ({_names(fitting, masks)}): keep one of them.")
         if fitting:
@@ -105,31 +104,21 @@ def pair_files(
     return pairs
 
 
-def split_folders(root: Path, train_needed: bool = True) -> dict[str, tuple[Path, Path]]:
-    """The folders of images and of masks of ``train`` and, where it exists, ``test``; their names in any case.
+def masks_that_fit(mask_files: Sequence[Path], masks: Path) -> Callable[[Path, Path], list[Path]]:
+    """What gives the masks that fit an image below a folder as well as any: none, one or, where nobody can tell, several."""
+    levels = [_group(mask_files, masks, key) for key in (_exact, _unmarked, _folded, _folded_unmarked)]
 
-    Args:
-        train_needed: whether a root with ``test`` alone is refused.
+    def fitting(image: Path, images: Path) -> list[Path]:
+        exact, folded = _exact(image, images), _folded(image, images)
+        keys = (exact, exact, folded, folded)
+        ways = [*zip(levels, keys, strict=True), *zip(levels, map(_without_channel, keys), strict=True)]
+        return next((level[key] for level, key in ways if key in level), [])
 
-    Raises:
-        UserError: the folder is not laid out so.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder: check data.root.")
-    splits: dict[str, tuple[Path, Path]] = {}
-    for split in ("train", "test"):
-        folder = _child(root, split)
-        if folder is None and (splits or (split == "train" and not train_needed)):
-            continue
-        images, masks = (_child(folder, name) if folder else None for name in ("images", "masks"))
-        if images is None or masks is None:
-            found = ", ".join(_folders_below(root)) or "no folder"
-            raise UserError(f"{root} must hold {LAYOUT}, but holds {found}: rename the folders or correct data.root.")
-        splits[split] = (images, masks)
-    return splits
+    return fitting
 
 
-def _is_hidden(relative: Path) -> bool:
+def is_hidden(relative: Path) -> bool:
+    """Whether a path below a folder is none of a user's."""
     return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
 
 
@@ -154,6 +143,10 @@ def _folded_unmarked(path: Path, root: Path) -> tuple[str, ...]:
     return tuple(part.casefold() for part in _unmarked(path, root))
 
 
+def _without_channel(key: tuple[str, ...]) -> tuple[str, ...]:
+    return (*key[:-1], key[-1].removesuffix(CHANNEL))
+
+
 def _group(files: Iterable[Path], root: Path, key: Callable[[Path, Path], tuple[str, ...]]) -> dict[tuple[str, ...], list[Path]]:
     groups = defaultdict(list)
     for path in files:
@@ -174,16 +167,3 @@ def _lacking(files: list[Path], kind: str) -> str:
 def _names(files: Sequence[Path], root: Path, most: int = LISTED) -> str:
     more = f" and {len(files) - most} more" if len(files) > most else ""
     return ", ".join(path.relative_to(root).as_posix() for path in files[:most]) + more
-
-
-def _child(folder: Path, name: str) -> Path | None:
-    """The sub-folder of this name in any case."""
-    fitting = sorted(path for path in folder.iterdir() if path.name.lower() == name and path.is_dir())
-    if len(fitting) > 1:
-        raise UserError(f"{folder} holds {fitting[0].name} and {fitting[1].name}: keep one of them.")
-    return fitting[0] if fitting else None
-
-
-def _folders_below(root: Path) -> list[str]:
-    folders = sorted(path for path in (*root.glob("*"), *root.glob("*/*")) if path.is_dir())
-    return [path.relative_to(root).as_posix() for path in folders if not _is_hidden(path.relative_to(root))][:LISTED]

@@ -102,7 +102,7 @@ def read_mask(path: Path) -> NDArray[np.float32]:
 
 
 def to_labels(
-    stack: NDArray[np.float32],
+    stack: NDArray[Any],
     path: Path,
     lung_values: Collection[float] | None,
     ignore_values: Collection[float],
@@ -114,7 +114,7 @@ def to_labels(
         lung = stack >= _lowest_lung_value(stack[~ignored], path, suffix_of(path) not in VOLUME_SUFFIXES, option)
     else:
         lung = np.isin(stack, np.asarray(list(lung_values), dtype=np.float32))
-    labels = np.where(lung, LUNG, BACKGROUND).astype(np.uint8)
+    labels = np.where(lung, np.uint8(LUNG), np.uint8(BACKGROUND))
     labels[ignored] = IGNORE
     return labels
 
@@ -256,7 +256,7 @@ def _finite_stack(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
     return stack
 
 
-def _lowest_lung_value(values: NDArray[np.float32], path: Path, is_picture: bool, option: str) -> float:
+def _lowest_lung_value(values: NDArray[Any], path: Path, is_picture: bool, option: str) -> float:
     """From which value on the pixels of a two-valued mask are lung; ``values`` has one entry a pixel."""
     found, counts = np.unique(values, return_counts=True)
     if len(found) == 0:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError
-from lungseg.imaging.greys import HU, Judgement, ends_of
+from lungseg.imaging.greys import HU, Judgement, ends_of, judge
 
 WIDEST_HU, FARTHEST = 100_000.0, 1e6
 
@@ -46,6 +46,41 @@ class Units:
     @property
     def are_given(self) -> bool:
         return (self.window, self.slope, self.intercept) != (None, None, None)
+
+
+class Rescaled:
+    """A view of grey values (Z, H, W) as ``slope * value + intercept``, float32; computed when a part is asked for."""
+
+    def __init__(self, voxels: NDArray[Any], slope: float, intercept: float) -> None:
+        self.voxels, self.slope, self.intercept = voxels, slope, intercept
+        self.shape, self.ndim = voxels.shape, voxels.ndim
+
+    def __len__(self) -> int:
+        return len(self.voxels)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        part = np.asarray(self.voxels[index], dtype=np.float32)
+        return part if (self.slope, self.intercept) == (1, 0) else part * np.float32(self.slope) + np.float32(self.intercept)
+
+
+@dataclass(frozen=True)
+class Greys:
+    """The grey values of a scan as a network sees them, in training as in prediction.
+
+    Attributes:
+        is_hu: they are HU, as far as anybody knows.
+    """
+
+    hu: Rescaled
+    is_hu: bool
+    judgement: Judgement
+
+
+def as_seen(voxels: NDArray[Any], units: Units | None = None) -> Greys:
+    """Grey values (Z, H, W) in canonical order, judged, and repaired where that is certain or the user says how."""
+    judgement = judge(voxels)
+    is_given = units is not None and units.are_given
+    return Greys(Rescaled(voxels, *to_hu(voxels, judgement, units)), is_given or judgement.is_hu, judgement)
 
 
 def to_hu(voxels: NDArray[Any], judgement: Judgement, units: Units | None = None) -> tuple[float, float]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.files import CannotWrite
 from lungseg.imaging.readers import Scan, read, read_series
-from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
+from lungseg.imaging.slices import read_mask, to_labels
+from lungseg.imaging.truths import Truth, read_truth
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
@@ -24,11 +24,11 @@ from lungseg.inference.records import Records
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
 from lungseg.inference.volumes import Prepared, Raw, Settings, finish, pass_through, prepare
-from lungseg.labels import LEFT, RIGHT
 from lungseg.metrics.overlap import overlap, summarise
 
 T = TypeVar("T")
 
+NAME_VALUES = "mask_values=1,2 say"  # what says which values of a true mask are lung
 MOST_DEATHS = 2
 DEADLY = (
     "ended the program twice, most likely for want of memory: segment it on a larger machine, or cut it into smaller parts "
@@ -210,9 +210,10 @@ def _finished(item: Item, ready: _Ready | Result, raw: Raw | Result, plan: _Plan
 def _written(item: Item, ready: _Ready, raw: Raw, plan: _Plan) -> Result:
     """The result of a scan, whose files are written, its record last."""
     volume = ready.scan.volume
-    truth = _truth(item, volume, plan.extras)
+    given = _truth(item, volume, plan.extras)
+    truth, doubts = (None, ()) if given is None else (given.labels, given.doubts)
     found = finish(ready.prepared, raw, plan.settings)
-    said = (*item.source.doubts, *ready.scan.doubts, *found.warnings)
+    said = (*item.source.doubts, *ready.scan.doubts, *doubts, *found.warnings)
     began, lung = time.perf_counter(), found.labels
     said += write(item, volume, found, truth, plan.extras, said)
     result = Result(
@@ -256,30 +257,16 @@ def _said(item: Item, error: Exception) -> str:
     return f"{item.image} meets a fault of the program ({where}): please report it, debug=true shows all of it."
 
 
-def _truth(item: Item, volume: Volume, extras: Extras) -> NDArray[np.uint8] | None:
+def _truth(item: Item, volume: Volume, extras: Extras) -> Truth | None:
     """The true labels in the order of the found ones: of a volume at the same points, of slices pixel by pixel."""
     if item.truth is None:
         return None
-    places = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES)  # what may say where it lies: a DICOM-SEG does
-    given = read(item.truth).volume.canonical() if item.is_volume and suffix_of(item.truth) in places else None
-    if given is not None and given.grid is not None:
-        grid = volume.canonical().grid
-        assert grid is not None
-        if given.grid.shape == grid.shape and not given.grid.is_same(grid):
-            raise UserError(
-                f"{item.truth} has the shape of {item.image} but lies elsewhere: its header was lost or is another scan's; "
-                "give it the header of the scan."
-            )
-        stack, shape = given.on(grid, labels=True).voxels, grid.shape
-        if given.voxels.any() and not stack.any():
-            raise UserError(f"{item.truth} lies beside {item.image}: give the mask of this scan.")
-    else:
-        stack, shape = read_mask(item.truth), (volume.canonical() if item.is_volume else volume).voxels.shape
-    if stack.shape != shape:
-        raise UserError(f"{item.truth} has the shape {stack.shape} but {item.image} has {shape}: give the mask of this image.")
-    if not item.is_volume:
-        stack = as_slices(replace(volume, voxels=stack)).voxels
-    values = extras.mask_values
-    if values is None and item.is_volume and np.isin(np.unique(stack), (0, RIGHT, LEFT)).all():
-        values = (RIGHT, LEFT)  # as masks of volumes are written here
-    return to_labels(stack.astype(np.float32, copy=False), item.truth, values, extras.ignore_values, "mask_values=1,2 say")
+    if item.is_volume:
+        return read_truth(item.truth, volume, item.image, extras.mask_values, extras.ignore_values, NAME_VALUES)
+    stack = read_mask(item.truth)
+    if stack.shape != volume.voxels.shape:
+        raise UserError(
+            f"{item.truth} has the shape {stack.shape} but {item.image} has {volume.voxels.shape}: give the mask of this image."
+        )
+    stack = as_slices(replace(volume, voxels=stack)).voxels
+    return Truth(to_labels(stack, item.truth, extras.mask_values, extras.ignore_values, NAME_VALUES), stack)

@@ -15,10 +15,9 @@ from lungseg.files import write_text
 from lungseg.html import Cell, Column
 from lungseg.imaging.thumbnails import jpeg_of
 from lungseg.inference.items import Result
-from lungseg.inference.tables import volume_scores
 from lungseg.inference.volumes import LEAST_ML, MOST_ML
 from lungseg.metrics.lungs import Lung
-from lungseg.metrics.overlap import summarise
+from lungseg.metrics.overlap import summarise, volume_scores
 
 FAILED, WARNED, CLEAN, LEFT_OUT = "failed", "warned", "clean", "left out"
 KINDS = {FAILED: "failed", WARNED: "with warnings", CLEAN: "without warnings", LEFT_OUT: "left out"}
@@ -117,7 +116,7 @@ def _score(result: Result, which: int | str) -> float | None:
     """One of the scores of all voxels of a volume together, or of the slices of a picture."""
     if not result.scores or result.item.is_volume is isinstance(which, str):
         return None
-    return summarise(result.scores)[which] if isinstance(which, str) else volume_scores(result)[which]
+    return summarise(result.scores)[which] if isinstance(which, str) else volume_scores(result.scores)[which]
 
 
 def _is_told(value: float | str | None) -> bool:

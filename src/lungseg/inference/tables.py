@@ -10,7 +10,7 @@ from pathlib import Path
 from lungseg.files import write_text
 from lungseg.inference.items import Result
 from lungseg.metrics.lungs import rows
-from lungseg.metrics.overlap import summarise
+from lungseg.metrics.overlap import summarise, volume_scores
 
 
 def write_summary(results: Sequence[Result], output: Path) -> None:
@@ -25,7 +25,7 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
     writer.writeheader()
     for result in results:
         own = summarise(result.scores)
-        iou_3d, dice_3d = volume_scores(result) if result.item.is_volume else (math.nan, math.nan)
+        iou_3d, dice_3d = volume_scores(result.scores) if result.item.is_volume else (math.nan, math.nan)
         row = {
             "file": result.item.name,
             "status": result.status,
@@ -40,12 +40,6 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
         }
         writer.writerow(row)
     write_text(output / "summary.csv", text.getvalue())
-
-
-def volume_scores(result: Result) -> tuple[float, float]:
-    """IoU and Dice of all voxels of a volume together; nan where there is no truth."""
-    iou = summarise(result.scores)["iou_pooled"]
-    return iou, 2 * iou / (1 + iou)
 
 
 def write_measurements(results: Sequence[Result], output: Path) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from lungseg.errors import UserError
-from lungseg.imaging.greys import HU, NOT_CT, Judgement, judge
+from lungseg.imaging.greys import HU, NOT_CT, Judgement
 from lungseg.imaging.plausibility import warnings
-from lungseg.imaging.units import Units, to_hu
+from lungseg.imaging.units import Rescaled, Units, as_seen
 from lungseg.imaging.volume import Volume
 from lungseg.metrics.lungs import Lung, measure
 from lungseg.postprocess.steps import Postprocess, separate
@@ -57,27 +57,12 @@ class Segmentation:
     labels: NDArray[np.uint8]
     has_sides: bool
     probability: NDArray[np.float32] | None
-    hu: "Rescaled"
+    hu: Rescaled
     is_hu: bool
     lungs: tuple[Lung, ...]
     remarks: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
-
-
-class Rescaled:
-    """A view of grey values (Z, H, W) as ``slope * value + intercept``, float32; computed when a part is asked for."""
-
-    def __init__(self, voxels: NDArray[Any], slope: float, intercept: float) -> None:
-        self.voxels, self.slope, self.intercept = voxels, slope, intercept
-        self.shape, self.ndim = voxels.shape, voxels.ndim
-
-    def __len__(self) -> int:
-        return len(self.voxels)
-
-    def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        part = np.asarray(self.voxels[index], dtype=np.float32)
-        return part if self.slope == 1 and self.intercept == 0 else part * np.float32(self.slope) + np.float32(self.intercept)
 
 
 @dataclass(frozen=True)
@@ -143,12 +128,10 @@ def prepare(volume: Volume, settings: Settings) -> Prepared:
     seconds: dict[str, float] = {}
     canonical = volume.canonical()
     with _timed(seconds, "grey_values"):
-        greys = judge(canonical.voxels)
-        slope, intercept = to_hu(canonical.voxels, greys, settings.units)
-        cut = settings.units.window is not None and greys.levels.flat > MOST_CUT
-        is_hu = (settings.units.are_given or greys.is_hu) and not cut
-    said = (*_said(greys, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []))
-    return Prepared(canonical, Rescaled(canonical.voxels, slope, intercept), is_hu, said, seconds)
+        seen = as_seen(canonical.voxels, settings.units)
+        cut = settings.units.window is not None and seen.judgement.levels.flat > MOST_CUT
+    said = (*_said(seen.judgement, settings.units, is_volume=canonical.grid is not None), *([CUT] if cut else []))
+    return Prepared(canonical, seen.hu, seen.is_hu and not cut, said, seconds)
 
 
 def pass_through(

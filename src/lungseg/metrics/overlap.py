@@ -80,6 +80,12 @@ def summarise(overlaps: Iterable[Overlap]) -> dict[str, float]:
     }
 
 
+def volume_scores(slices: Iterable[Overlap]) -> tuple[float, float]:
+    """IoU and Dice of all voxels of a volume together; nan where there is lung in neither truth nor prediction."""
+    iou = summarise(slices)["iou_pooled"]
+    return iou, 2 * iou / (1 + iou)
+
+
 class OverlapPerImage(Metric):
     """``summarise`` over the images that all processes have seen, each counted once.
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lungseg import checkpoint
-from lungseg.data.brief import described, lookalikes, refuse_leaks
+from lungseg.data.brief import described, doubts, lookalikes, refuse_leaks
 from lungseg.data.datamodule import LungDataModule
 from lungseg.data.sources import PhantomSource
 from lungseg.errors import UserError
@@ -30,8 +30,10 @@ from lungseg.training.faults import faults_said
 from lungseg.training.job import Job
 from lungseg.training.module import SegmentationModule
 from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
+from lungseg.training.scans import judge_scans
 from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
+SAID_EVERY_S = 60.0  # while cases are read
 STATE_PARTS = {"state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
 
 
@@ -59,20 +61,15 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1,
         write_text(folder / "split.json", json.dumps(split.as_table(), indent=1))
 
     tested = tested and len(split.test) > 0
-    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed, rank, ranks)
-    data.forget()  # what a killed run may have left
-    try:
-        total = len(split.train) + len(split.val) + (len(split.test) if tested else 0)
-        with faults_said(folder), _reading(console if first else None, total) as data.done:
-            data.setup("fit")
-            if tested:
-                data.setup("test")  # now, because a fault found after the training would come too late
-            refuse_leaks(data.caches)
-        with faults_said(folder), quiet_libraries(), interruptible():
-            metrics = _fitted_and_scored(job, data, module, folder, console, began)
-    finally:
-        data.forget()
-    return metrics
+    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, job.seed, rank, ranks)
+    total = len(split.train) + len(split.val) + (len(split.test) if tested else 0)
+    with faults_said(folder), _reading(console if first else None, total) as data.done:
+        data.setup("fit")
+        if tested:
+            data.setup("test")  # now, because a fault found after the training would come too late
+        refuse_leaks(data.caches)
+    with faults_said(folder), quiet_libraries(), interruptible():
+        return _fitted_and_scored(job, data, module, folder, console, began)
 
 
 def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
@@ -87,23 +84,21 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
     if not split.test:
         return metrics
     module = SegmentationModule(job.net, job.loss, job.preprocess, job.optimization)
-    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, folder, job.seed)
-    try:
-        total = len(split.train) + len(split.val) + len(split.test)
-        with faults_said(folder), _reading(console, total) as data.done:
-            data.setup("fit")  # what it has learnt, which must not be among what it is tested on
-            data.setup("test")
-            refuse_leaks(data.caches)
-        with faults_said(folder), quiet_libraries(), interruptible():
-            alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
-            trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
-            check_batches(trainer, data)
-            _best_scores(module, folder / "checkpoints" / "best.ckpt")
-            metrics |= _score(trainer, module, data, folder)
-            _keep_metrics(metrics, trainer, folder)
-            add_test_to_record(data, folder)
-    finally:
-        data.forget()
+    data = LungDataModule(split, job.preprocess, job.augmentation, job.loader, job.seed)
+    total = len(split.train) + len(split.val) + len(split.test)
+    with faults_said(folder), _reading(console, total) as data.done:
+        data.setup("fit")  # what it has learnt, which must not be among what it is tested on
+        data.setup("test")
+        refuse_leaks(data.caches)
+    with faults_said(folder), quiet_libraries(), interruptible():
+        alone = replace(job, trainer={**job.trainer, "devices": 1, "strategy": "auto"})
+        trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
+        check_batches(trainer, data)
+        _best_scores(module, folder / "checkpoints" / "best.ckpt")
+        metrics |= _score(trainer, module, data, folder)
+        metrics |= judge_scans(trainer, module, data, "test", folder)
+        _keep_metrics(metrics, trainer, folder)
+        add_test_to_record(data, folder)
     return metrics
 
 
@@ -115,6 +110,10 @@ def _fitted_and_scored(
     trainer = make_trainer(job, folder, [best, history], console if first else None, data.ranks, tested=data.test is not None)
     check_batches(trainer, data)
     if first:
+        if data.disk is not None:
+            log.info(data.disk.said())
+        for sentence in doubts(data.caches):
+            log.warning(sentence)
         log.info(described(data.caches))
         if not isinstance(job.source, PhantomSource):  # generated slices are no copies of each other
             for sentence in lookalikes(data.caches):
@@ -137,6 +136,8 @@ def _fitted_and_scored(
     }
     metrics |= _best_scores(module, best.path)
     metrics |= _score(trainer, module, data, folder)
+    for part in ("val", "test"):
+        metrics |= judge_scans(trainer, module, data, part, folder)
     if first:
         metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
         keep_record(job.command, data, trainer, folder, metrics["seconds"])
@@ -200,10 +201,22 @@ def _best_scores(module: SegmentationModule, path: Path) -> dict[str, float]:
 
 @contextmanager
 def _reading(console: Console | None, total: int) -> Iterator[Any]:
-    """A bar while the data are read, on a terminal."""
-    if console is None or not console.is_terminal:
+    """What to call after each case that was read: it moves a bar on a terminal, and elsewhere says a line now and then."""
+    if console is None:
         yield lambda: None
         return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("reading images", total=total)
-        yield lambda: progress.advance(task)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("reading images", total=total)
+            yield lambda: progress.advance(task)
+        return
+    done, said = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, said
+        done += 1
+        if time.monotonic() - said > SAID_EVERY_S:
+            said = time.monotonic()
+            log.info(f"{done} of {total} cases are read")
+
+    yield advance

@@ -1,0 +1,165 @@
+"""Laws of the cache on a disk: built once by whoever comes first, whole or not there, and never older than its files."""
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import ChestCase
+from lungseg.data.cache import SliceCache, in_memory
+from lungseg.data.cases import FileCase, Stack
+from lungseg.data.disk import KEPT_DAYS, SLICES, DiskCache
+from lungseg.data.split import Case
+from lungseg.errors import UserError
+from lungseg.preprocess import Preprocess
+from patients import SIDES, save
+
+PREPROCESS = Preprocess(size=32)
+
+
+@dataclass(frozen=True)
+class SlowCase(ChestCase):
+    """A case that takes its time to read, and leaves a file for each time that it is."""
+
+    folder: Path = Path()
+    seconds: float = 0.0
+
+    def identity(self) -> tuple[object, ...]:
+        return (self.name,)
+
+    def read(self) -> Stack:
+        (self.folder / f"{self.name}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        time.sleep(self.seconds)
+        return replace(super().read(), spacing_mm=(5.0, 0.7, 0.7), doubts=("odd",))
+
+    def reads(self) -> int:
+        return len(list(self.folder.glob(f"{self.name}-*")))
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[SlowCase]:
+    (tmp_path / "reads").mkdir()
+    return [SlowCase(name, folder=tmp_path / "reads", seed=seed) for seed, name in enumerate("abcd")]
+
+
+def assert_same(left: SliceCache, right: SliceCache) -> None:
+    assert (left.infos, left.scans, left.digest) == (right.infos, right.scans, right.digest)
+    for i in range(len(left)):
+        for name in ("image", "target", "truth"):
+            one, other = getattr(left, name)(i), getattr(right, name)(i)
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_next_run_reads_nothing(cases: list[SlowCase], tmp_path: Path) -> None:
+    first, second = DiskCache(tmp_path / "cache"), DiskCache(tmp_path / "cache")
+    made = first.hold(cases, PREPROCESS)
+    assert_same(second.hold(cases[::-1], PREPROCESS), in_memory(cases[::-1], PREPROCESS, True))
+    assert [case.reads() for case in cases] == [2, 2, 2, 2]  # one of them for the comparison
+    assert (first.built, first.reused, second.built, second.reused) == (4, 0, 0, 4)
+    assert "4 built" in first.said()
+    assert "built" not in second.said()
+    assert made.nbytes == 0
+    assert made.scans[0].doubts == ("odd",)
+
+
+def test_another_preprocessing_has_entries_of_its_own(cases: list[SlowCase], tmp_path: Path) -> None:
+    for preprocess in (PREPROCESS, Preprocess(size=48), Preprocess(size=32, percentiles=(1, 99))):
+        assert_same(DiskCache(tmp_path / "cache").hold(cases, preprocess), in_memory(cases, preprocess, True))
+    assert len(list((tmp_path / "cache").glob(f"*/{SLICES}"))) == 12
+
+
+def test_what_a_case_depends_on_is_in_its_identity(tmp_path: Path) -> None:
+    case = FileCase("a", save(tmp_path / "a.mhd"), save(tmp_path / "m.nrrd", SIDES))
+    first = case.identity()
+    assert case.identity() == replace(case, name="b", patient="p", source="s").identity() == first
+    others = [replace(case, slope=2.0), replace(case, lung_values=(1.0,)), replace(case, ignore_values=(2.0,))]
+    seen = {first, *(other.identity() for other in others)}
+    for file in (tmp_path / "a.mhd", tmp_path / "a.raw", tmp_path / "m.nrrd"):
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+        seen.add(case.identity())
+    assert len(seen) == 7
+    file.unlink()
+    with pytest.raises(UserError, match=r"m\.nrrd cannot be opened"):
+        case.identity()
+
+
+def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    cases = [FileCase(name, save(tmp_path / f"{name}.nrrd"), save(tmp_path / f"{name}_m.nrrd", SIDES)) for name in "ab"]
+    DiskCache(tmp_path / "cache").hold(cases, PREPROCESS)
+    save(tmp_path / "a_m.nrrd", np.flip(SIDES, 0))
+    cache = DiskCache(tmp_path / "cache")
+    assert_same(cache.hold(cases, PREPROCESS), in_memory(cases, PREPROCESS, True))
+    assert (cache.built, cache.reused) == (1, 1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "overwritten"])
+def test_an_entry_that_is_not_whole_is_built_anew(damage: str, cases: list[SlowCase], tmp_path: Path) -> None:
+    DiskCache(tmp_path / "cache").hold(cases, PREPROCESS)
+    for file in (tmp_path / "cache").glob(f"*/{SLICES}"):
+        content = file.read_bytes()
+        file.write_bytes({"cut": content[: len(content) // 2], "emptied": b"", "overwritten": bytes(len(content))}[damage])
+    cache = DiskCache(tmp_path / "cache")
+    assert_same(cache.hold(cases, PREPROCESS), in_memory(cases, PREPROCESS, True))
+    assert cache.built == 4
+
+
+def hold(folder: Path, cases: list[Case]) -> None:
+    DiskCache(folder).hold(cases, PREPROCESS)
+
+
+def processes(count: int, folder: Path, cases: list[SlowCase]) -> list[multiprocessing.process.BaseProcess]:
+    spawned = [multiprocessing.get_context("spawn").Process(target=hold, args=(folder, cases)) for _ in range(count)]
+    for process in spawned:
+        process.start()
+    return spawned
+
+
+def test_processes_that_come_together_read_each_case_once(cases: list[SlowCase], tmp_path: Path) -> None:
+    slow = [replace(case, seconds=0.4) for case in cases]
+    for process in processes(3, tmp_path / "cache", slow):
+        process.join(60)
+        assert process.exitcode == 0
+    assert [case.reads() for case in slow] == [1, 1, 1, 1]
+    readers = {path.name.split("-")[1] for path in (tmp_path / "reads").iterdir()}
+    assert len(readers) > 1  # they shared the work
+    assert_same(DiskCache(tmp_path / "cache").hold(slow, PREPROCESS), in_memory(cases, PREPROCESS, True))
+
+
+def test_a_build_that_is_killed_leaves_nothing_that_is_taken_for_whole(cases: list[SlowCase], tmp_path: Path) -> None:
+    slow = [cases[0], replace(cases[1], seconds=60.0), *cases[2:]]
+    (process,) = processes(1, tmp_path / "cache", slow)
+    while not cases[1].reads():
+        assert process.is_alive()
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    entry = max((path for path in (tmp_path / "cache").iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    (entry / ".partial-x").write_bytes(b"half")  # as a kill in the middle of the file would leave it
+    cache = DiskCache(tmp_path / "cache")
+    assert_same(cache.hold(cases, PREPROCESS), in_memory(cases, PREPROCESS, True))
+    assert (cache.built, cache.reused) == (3, 1)
+    assert not list((tmp_path / "cache").rglob(".partial-*"))
+
+
+def test_entries_that_nobody_has_used_for_long_are_removed_when_others_are_built(cases: list[SlowCase], tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    DiskCache(folder).hold(cases[:2], PREPROCESS)
+    (folder / "notes").mkdir()
+    (folder / "notes" / SLICES).touch()
+    for file in folder.glob(f"*/{SLICES}"):
+        os.utime(file, (0, time.time() - (KEPT_DAYS + 1) * 86400))
+    DiskCache(folder).hold(cases[:1], PREPROCESS)  # is used, and nothing is built
+    assert len(list(folder.glob(f"*/{SLICES}"))) == 3
+    DiskCache(folder).hold(cases[2:], PREPROCESS)
+    assert len(list(folder.glob(f"*/{SLICES}"))) == 4
+    cache = DiskCache(folder)
+    cache.hold(cases, PREPROCESS)
+    assert (cache.built, cache.reused) == (1, 3)
+    assert (folder / "notes" / SLICES).exists()
+    assert (folder / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+    assert (folder / ".gitignore").read_text() == "*\n"
