@@ -1,11 +1,13 @@
 """Journeys in Python: two lines from a checkpoint to lungs, whatever the image is given as."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from dicoms import series, write
 from lungseg import Segmenter
@@ -145,3 +147,26 @@ def test_all_that_was_found_comes_for_whatever_is_given(seeing_file: Path, tmp_p
         np.testing.assert_array_equal(one.labels, found[0].labels)
         assert [lung.side for lung in one.lungs] == ["right", "left", "both"]
         assert one.lungs == found[0].lungs
+
+
+def test_slices_go_side_by_side_and_few_at_a_time(segmenter: Segmenter) -> None:
+    drawn: list[int] = []
+
+    def slices() -> Iterator[np.ndarray]:
+        for number, slice_ in enumerate(HU):
+            drawn.append(number)
+            yield slice_
+
+    alone = list(segmenter.stream(HU))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for number, logits in enumerate(segmenter.stream(slices())):
+            np.testing.assert_array_equal(logits, alone[number])
+            assert len(drawn) - number <= 4  # or a whole scan would wait in memory
+        assert torch.get_num_threads() == 3
+        with pytest.raises(AttributeError):
+            list(segmenter.stream([*HU, "no slice", *HU]))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -2,7 +2,9 @@
 # mypy: allow-untyped-calls
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from lungseg.inference.volumes import Segmentation, Settings, segment_volume
 from lungseg.log import log
 from lungseg.preprocess import Preprocess
 
+MOST_SLICES = 8  # at a time on a CPU: each takes the memory of a slice's features
 Slices = Sequence[NDArray[Any]] | NDArray[Any]  # each (H, W)
 
 
@@ -38,8 +41,8 @@ class Segmenter:
     Args:
         net: image (B, 1, N, N) float32, normalised, to logits (B, 1, N, N).
         device: where the network works.
-        batch_size: slices at a time on a GPU, halved when its memory runs out. On a CPU each slice goes alone: that is no slower,
-            and a slice's mask does not depend on its company.
+        batch_size: slices at a time on a GPU, halved when its memory runs out. On a CPU each slice goes alone, on its own core:
+            that is faster, and a slice's mask does not depend on its company.
         threshold: a pixel is lung where its probability is above this.
         flips: test-time augmentation: the mean over the slice and its three mirror images, at four times the cost.
         settings: how a volume is segmented.
@@ -180,6 +183,9 @@ class Segmenter:
             UserError: the checkpoint needs HU and these are none.
             DeviceFull: not even one slice at a time fits into the device's memory.
         """
+        if self.device.type == "cpu":
+            yield from self._side_by_side(images)
+            return
         waiting: list[tuple[NDArray[np.float32], tuple[int, ...]]] = []
         for image in images:
             waiting.append((self._prepared(image), image.shape))
@@ -187,6 +193,26 @@ class Segmenter:
                 yield from self._batch(waiting)
                 waiting.clear()
         yield from self._batch(waiting)
+
+    def _side_by_side(self, images: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """Each slice alone on one core, as many at a time as there are threads: faster than one slice on all cores."""
+        threads = torch.get_num_threads()
+        workers = min(threads, MOST_SLICES)
+
+        def logits(image: NDArray[Any]) -> NDArray[np.float32]:
+            return next(self._batch([(self._prepared(image), image.shape)]))
+
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        try:
+            with ThreadPoolExecutor(workers, "network", initializer=lambda: torch.set_num_threads(threads // workers)) as pool:
+                for image in images:
+                    waiting.append(pool.submit(logits, image))
+                    if len(waiting) > workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+        finally:
+            torch.set_num_threads(threads)  # what a thread sets holds for those that start later too
 
     @property
     def _step(self) -> int:
