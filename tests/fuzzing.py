@@ -36,6 +36,7 @@ from lungseg.data.cases import FileCase
 from lungseg.data.sources import ManifestSource
 from lungseg.data.split import Case
 from lungseg.errors import UserError
+from lungseg.files import HIDDEN
 from lungseg.imaging.readers import Scan, read
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.volume import Volume
@@ -332,7 +333,7 @@ def _predict(ckpt: Path, path: Path, out: Path, *words: str) -> str:
 
 
 def _masks(out: Path) -> list[Path]:
-    beside = (out / "overlays", out / "probabilities")
+    beside = (out / "overlays", out / "probabilities", out / HIDDEN)
     files = (file for file in out.rglob("*") if file.is_file() and not any(file.is_relative_to(folder) for folder in beside))
     return [file for file in files if file.name not in TABLES]
 

@@ -135,7 +135,7 @@ def test_label_volumes_beside_scans_are_segmented_by_neither(seeing_file: Path, 
     done = predict(seeing_file, tmp_path / "in", tmp_path / "out")
     assert done.code == 0  # it was left out, as inspect says; given alone it is an error
     assert "left out" in done.out
-    rows = {row["file"]: row["warnings"] for row in table(tmp_path / "out" / "summary.csv")}
+    rows = {row["file"]: row["error"] for row in table(tmp_path / "out" / "summary.csv")}
     assert "holds labels, no grey values" in rows["mask.nii.gz"]
     assert "mask.nii.gz" not in files(tmp_path / "out")
     assert "image.nii.gz" in files(tmp_path / "out")
