@@ -29,7 +29,7 @@ from lungseg.labels import PADDING_HU
 
 ELSEWHERE = ("HEAD", "BRAIN", "SKULL")
 MOST_TILT = 0.7  # of the slice normal may point elsewhere than along the body; a tilted gantry reaches 0.5
-BEYOND = 1e9  # no grey value lies there
+BEYOND = 1e9  # no grey value lies there, and no slice
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PICTURE = ("PixelData", "Rows", "Columns", "PhotometricInterpretation")
 NEEDED = (
@@ -323,7 +323,7 @@ def _floats(value: Any, count: int) -> tuple[float, ...] | None:
 
 def _point(value: Any) -> tuple[float, float, float] | None:
     numbers = _floats(value, 3)
-    return None if numbers is None else (numbers[0], numbers[1], numbers[2])
+    return None if numbers is None or max(map(abs, numbers)) > BEYOND else (numbers[0], numbers[1], numbers[2])
 
 
 def _cosines(value: Any) -> tuple[float, ...] | None:

@@ -98,7 +98,7 @@ def _meta_header(path: Path) -> tuple[dict[str, str], int]:
             key, mark, value = (part.strip() for part in line.decode("latin-1").partition("="))
             if not (key or mark):
                 continue
-            if not mark or key in fields or "\0" in value or len(line) > META_LINE:
+            if not mark or key in fields or b"\0" in line or len(line) > META_LINE:
                 raise ValueError(f"its header has a line that makes no sense: {printable(key, most=40)}")
             fields[key] = value
             if key == "ElementDataFile":
