@@ -154,8 +154,8 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.cohort import scores, segment
         from lungseg.inference.items import Extras, items
         from lungseg.inference.record import keep_record
-        from lungseg.inference.records import Records
         from lungseg.inference.report import write_report
+        from lungseg.inference.resume import Records
         from lungseg.inference.segmenter import Segmenter
         from lungseg.metrics.overlap import volume_scores
 

@@ -20,7 +20,7 @@ from lungseg.imaging.truths import Truth, read_truth
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
-from lungseg.inference.records import Records
+from lungseg.inference.resume import Records
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
 from lungseg.inference.volumes import Prepared, Raw, Settings, finish, pass_through, prepare
