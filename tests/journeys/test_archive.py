@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from helpers import Done, assert_refused, files, lungseg, predict, table
 
 from dicoms import Place, Slice, series, uid, write
+from lungseg.data.volumes import VolumeSource
 from patients import HU, PLACE, save
 from segs import headers, pictures_of, viewer_faults
 
@@ -133,3 +134,20 @@ def test_a_segmentation_is_a_truth_and_no_scan(seeing_file: Path, tmp_path: Path
     assert alone.code == 1
     assert "holds labels, no grey values" in alone.out + alone.err
     assert "is SEG, no CT" in lungseg("inspect", str(tmp_path / "in")).out
+
+
+def test_segmentations_are_labels_to_learn_from(seeing_file: Path, tmp_path: Path) -> None:
+    for number, patient_ in enumerate("ab"):
+        own = [piece.having(StudyInstanceUID=uid("study of", patient_)) for piece in patient(seed=patient_)]
+        write(tmp_path / "data" / "images" / f"p{number}" / "ct", own)
+    well(predict(seeing_file, tmp_path / "data" / "images", tmp_path / "out", "dicom_seg=true", "overlays=false"))
+    (tmp_path / "data" / "labels").mkdir()
+    for number in (0, 1):
+        (tmp_path / "out" / "dicom_seg" / f"p{number}" / "ct.dcm").rename(tmp_path / "data" / "labels" / f"p{number}.dcm")
+    split = VolumeSource(str(tmp_path / "data"), val_fraction=0.5).split()
+    assert sorted(case.patient or "" for case in (*split.train, *split.val)) == ["p0", "p1"]
+    for case in (*split.train, *split.val):
+        stack = case.read()
+        mask = sitk.ReadImage(str(tmp_path / "out" / (case.patient or "") / "ct.nii.gz"))
+        np.testing.assert_array_equal(stack.labels > 0, sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "LPS")) > 0)
+        assert stack.doubts == ()  # a SEG leaves out slices without lung

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lungseg.errors import UserError
 from lungseg.imaging.pairs import LISTED, Pair, find_images, is_hidden, masks_that_fit, pair_files
-from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, is_image, suffix_of
+from lungseg.imaging.slices import DICOM_SUFFIXES, PLACED_SUFFIXES, VOLUME_SUFFIXES, is_image, suffix_of
 
 LAYOUT = "Train/Images, Train/Masks and, if there is one, Test/Images, Test/Masks (or images, labels; or imagesTr, labelsTr)"
 MASKS = ("masks", "labels")
@@ -46,12 +46,12 @@ def split_folders(root: Path, train_needed: bool = True) -> dict[str, tuple[Path
 
 
 def pair_scans(images: Path, masks: Path, unpaired: list[str] | None = None) -> list[Pair]:
-    """Each scan below one folder with the volume that is its mask below another, as ``pair_files`` pairs them.
+    """Each scan below one folder with the volume, or the DICOM-SEG, that is its mask below another, as ``pair_files`` pairs them.
 
     A scan is a volume in one file, or a folder with DICOM files, which may lie deeper in it: the folder that has a mask of its
     name, or where there is none the one that holds the files. Pictures are no scans and are left out.
     """
-    mask_files = [file for file in find_images(masks) if suffix_of(file) in VOLUME_SUFFIXES]
+    mask_files = [file for file in find_images(masks) if suffix_of(file) in PLACED_SUFFIXES]
     fits = masks_that_fit(mask_files, masks)
     return pair_files(images, masks, sorted(set(_scans(images, fits))), mask_files, unpaired)
 

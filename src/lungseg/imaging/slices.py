@@ -31,6 +31,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 VOLUME_SUFFIXES = tuple(FORMATS)
+PLACED_SUFFIXES = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES)  # of files that may say where they lie, as a DICOM-SEG does
 SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, ".npy", *DICOM_SUFFIXES, *VOLUME_SUFFIXES)
 
 END_SHARE = 0.125  # JPEG noise: values this near to either end of a mask's range belong to that end

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from lungseg.errors import UserError
 from lungseg.imaging.readers import read
-from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, suffix_of, to_labels
+from lungseg.imaging.slices import DICOM_SUFFIXES, PLACED_SUFFIXES, read_mask, suffix_of, to_labels
 from lungseg.imaging.volume import Grid, Volume
 from lungseg.labels import LEFT, RIGHT
 
 SIDES = (RIGHT, LEFT)
-PLACED = (*VOLUME_SUFFIXES, *DICOM_SUFFIXES)  # files that may say where they lie, as a DICOM-SEG does
 LOOKED_AT = 40  # points along an axis that tell how much of a volume a mask covers
 ALL_BUT = 1e-3  # of a volume may lie beside its mask without a word
 EDGE = 0.5 + 1e-3  # voxels around the outermost centres that belong to a grid
@@ -55,7 +54,7 @@ def read_truth(
         UserError: the mask cannot be read or is no mask, or it lies elsewhere than the volume.
     """
     grid = volume.canonical().grid
-    given = read(mask).volume.canonical() if grid is not None and suffix_of(mask) in PLACED else None
+    given = read(mask).volume.canonical() if grid is not None and suffix_of(mask) in PLACED_SUFFIXES else None
     if grid is not None and given is not None and given.grid is not None:
         stored, doubts = _on(grid, given, given.grid, mask, image)
     else:
@@ -80,7 +79,7 @@ def _on(grid: Grid, given: Volume, own: Grid, mask: Path, image: Path) -> tuple[
     if given.voxels.any() and not stored.any():
         raise UserError(f"{mask} lies beside {image}: give the mask of this scan.")
     share = _covered(grid, own)
-    if share >= 1 - ALL_BUT:
+    if share >= 1 - ALL_BUT or suffix_of(mask) in DICOM_SUFFIXES:  # a DICOM-SEG leaves empty slices out
         return stored, ()
     return stored, (f"its mask covers {share:.0%} of it, and what lies beside the mask counts as free of lung",)
 
