@@ -68,8 +68,8 @@ def from_home(text: str | Path) -> Path:
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what a killed process left half written in a folder, and in those inside, that no other process writes to."""
-    for partial in list(folder.rglob(f"{PARTIAL}*")):
+    """Removes what a killed process left half written in a folder that no other process writes to."""
+    for partial in folder.glob(f"{PARTIAL}*"):
         with suppress(OSError):  # it will do no harm
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 

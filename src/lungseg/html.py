@@ -112,9 +112,10 @@ def rank(place: int, words: str, kind: str = "") -> Cell:
     return Cell(f'<span class="{kind}">{_text(words)}</span>', place, look="status")
 
 
-def named(name: str, sentences: Sequence[str] = (), kind: str = "") -> Cell:
-    """A name with sentences below it; ``kind`` as in ``listing``."""
-    return Cell(f"<b>{_text(name)}</b>" + (listing(sentences, kind) if sentences else ""), look="name")
+def named(name: str, sentences: Sequence[str] = (), kind: str = "", remarks: Sequence[str] = ()) -> Cell:
+    """A name with sentences below it, ``kind`` as in ``listing``, and what is said more softly."""
+    below = (listing(said, how) for said, how in ((sentences, kind), (remarks, "soft")) if said)
+    return Cell(f"<b>{_text(name)}</b>" + "".join(below), look="name")
 
 
 def thumbnail(jpeg: bytes, size: tuple[int, int], name: str) -> Cell:

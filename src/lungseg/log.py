@@ -22,7 +22,8 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark, style = {logging.WARNING: ("Warning: ", "yellow"), logging.ERROR: ("Error: ", "red")}.get(record.levelno, ("", None))
-        said = "\n".join(self.prefix + line for line in (mark + record.getMessage()).splitlines())
+        message = record.getMessage().encode("utf-8", "backslashreplace").decode()  # names of files may be no valid text
+        said = "\n".join(self.prefix + line for line in (mark + message).splitlines())
         self.console.print(said, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

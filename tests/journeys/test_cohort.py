@@ -1,10 +1,13 @@
 """Journeys of a cohort: many scans in one run that is stopped, killed, out of room, and goes on to the end it would have had."""
 
+import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ from disks import fill
 from helpers import assert_refused, files, predict, table
 from moments import before_each_file, before_file
 
-from dicoms import series, write
+from dicoms import enhanced, series, write
 from lungseg import Segmenter
+from lungseg.cli import main
 from lungseg.commands.folders import claimed
 from lungseg.files import HIDDEN
 from lungseg.inference.cohort import segment
@@ -102,7 +106,12 @@ def test_what_is_done_stays_and_what_is_not_or_has_changed_is_done(scans: Path, 
 def test_other_settings_are_another_result(word: str, seeing_file: Path, tmp_path: Path) -> None:
     save(tmp_path / "scans" / "a.nii.gz")
     assert predict(seeing_file, tmp_path / "scans", tmp_path / "out").code == 0
-    assert predict(seeing_file, tmp_path / "scans", tmp_path / "out", "resume=true", word).code == 0
+    before = contents(tmp_path / "out")
+    assert_refused(
+        predict(seeing_file, tmp_path / "scans", tmp_path / "out", "resume=true", word), f"made with another {word.split('=')[0]}="
+    )
+    assert contents(tmp_path / "out") == before
+    assert predict(seeing_file, tmp_path / "scans", tmp_path / "out", "resume=true", "overwrite=true", word).code == 0
     assert kept(tmp_path / "out") == []
     assert predict(seeing_file, tmp_path / "scans", tmp_path / "out", "resume=true", word).code == 0
     assert kept(tmp_path / "out") == ["a.nii.gz"]
@@ -134,6 +143,77 @@ def test_what_was_not_made_here_is_not_gone_on_with(seeing_file: Path, tmp_path:
     assert_refused(predict(seeing_file, tmp_path / "scans", tmp_path / "new"), "resume=true to go on")
 
 
+def test_the_folder_of_a_training_is_nobodys_output(seeing_file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "scans" / "a.nii.gz")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "metrics.json"):
+        (run / name).write_text("{}")
+    for word in ("resume=true", "overwrite=true"):
+        assert predict(seeing_file, tmp_path / "scans", run, word).code == 2
+    assert files(run) == {"run.json", "metrics.json"}
+
+
+def test_another_series_in_the_same_file_is_another_scan(seeing_file: Path, tmp_path: Path) -> None:
+    higher = replace(PLACE, step_mm=PLACE.step_mm / 2)
+    (tmp_path / "scans").mkdir()
+    enhanced(tmp_path / "scans" / "many.dcm", series(HU, PLACE), series(HU[::-1], higher))
+    words = (seeing_file, tmp_path / "scans", tmp_path / "out")
+    assert predict(*words, "series=1").code == 0
+    assert predict(*words, "series=2", "resume=true").code == 0
+    assert kept(tmp_path / "out") == []
+    assert predict(seeing_file, tmp_path / "scans", tmp_path / "fresh", "series=2").code == 0
+    assert_same(tmp_path / "out", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("way", ["one.raw", "own.bytes", "LIST", "part%d.raw 0 1 1 3", "o\udcff.raw"])
+def test_voxels_beside_a_header_count_too(way: str, seeing_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    whole = save(folder / "a.nrrd")
+    header = whole.read_bytes().partition(b"\n\n")[0].replace(b"encoding: gzip", b"encoding: raw") + b"\n"
+    names = ["part0.raw", "part1.raw"] if way == "LIST" or "%" in way else [way]
+    listed = b"LIST 3\n" + b"\n".join(map(os.fsencode, names)) if way == "LIST" else os.fsencode(way)
+    whole.write_bytes(header + b"data file: " + listed + b"\n")
+    halves = [HU] if len(names) == 1 else [HU[:12], HU[12:]]
+    for name, voxels in zip(names, halves, strict=True):
+        (folder / name).write_bytes(voxels.astype("<i2").tobytes())
+    scan = tmp_path / "list.txt"
+    scan.write_text(str(whole))
+    assert predict(seeing_file, scan, tmp_path / "out").code == 0
+    assert predict(seeing_file, scan, tmp_path / "out", "resume=true").code == 0
+    assert kept(tmp_path / "out") == ["a.nrrd"]
+    (folder / names[-1]).write_bytes((halves[-1] + np.int16(20)).astype("<i2").tobytes())
+    assert predict(seeing_file, scan, tmp_path / "out", "resume=true").code == 0
+    assert kept(tmp_path / "out") == []
+
+
+def test_nothing_of_other_settings_stays_beside_a_new_mask(seeing_file: Path, tmp_path: Path) -> None:
+    write(tmp_path / "scans" / "ct", series(HU, PLACE))
+    words = (seeing_file, tmp_path / "scans", tmp_path / "out")
+    assert predict(*words, "probabilities=true", "overlays=true").code == 0
+    assert {"overlays/ct.nii.gz.overlay.png", "probabilities/ct.nii.gz.probability.nii.gz"} <= files(tmp_path / "out")
+    assert predict(*words, "overwrite=true", "overlays=false", "threshold=0.6").code == 0
+    assert {name for name in files(tmp_path / "out") if "/" in name} == set()
+    for slice_ in (tmp_path / "scans" / "ct").iterdir():
+        slice_.write_bytes(slice_.read_bytes()[:900])  # a scan that can no longer be read keeps what it had
+    assert predict(*words, "overwrite=true").code in (1, 2)
+    assert "ct.nii.gz" in files(tmp_path / "out")
+
+
+def test_a_mask_that_was_emptied_is_made_again_and_one_that_was_corrected_stays(seeing_file: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "scans" / f"{name}.nii.gz")
+    out = tmp_path / "out"
+    assert predict(seeing_file, tmp_path / "scans", out).code == 0
+    before = (out / "a.nii.gz").read_bytes()
+    (out / "a.nii.gz").write_bytes(b"")
+    save(out / "b.nii.gz", SIDES)
+    corrected = (out / "b.nii.gz").read_bytes()
+    assert predict(seeing_file, tmp_path / "scans", out, "resume=true").code == 0
+    assert kept(out) == ["b.nii.gz"]
+    assert ((out / "a.nii.gz").read_bytes(), (out / "b.nii.gz").read_bytes()) == (before, corrected)
+
+
 def test_damaged_records_are_no_records(scans: Path, seeing_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(seeing_file, scans, out)
@@ -151,6 +231,36 @@ def test_two_runs_do_not_share_a_folder(seeing_file: Path, tmp_path: Path, monke
     with claimed(tmp_path / "out" / HIDDEN):
         assert_refused(predict(seeing_file, tmp_path / "scans", tmp_path / "out"), "in use by another process")
     assert predict(seeing_file, tmp_path / "scans", tmp_path / "out").code == 0
+
+
+def test_results_of_scans_that_are_gone_are_told_of(scans: Path, seeing_file: Path, tmp_path: Path) -> None:
+    predict(seeing_file, scans, tmp_path / "out")
+    (scans / "d.nii").unlink()
+    done = predict(seeing_file, scans, tmp_path / "out", "resume=true")
+    assert "1 result of scans that are not in this input stay" in done.out
+    assert "d.nii.gz" in files(tmp_path / "out")
+
+
+def test_a_folder_that_is_closed_has_its_row(seeing_file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "scans" / "open" / "a.nii.gz")
+    save(tmp_path / "scans" / "closed" / "b.nii.gz")
+    (tmp_path / "scans" / "closed").chmod(0)
+    try:
+        if os.access(tmp_path / "scans" / "closed", os.R_OK):
+            pytest.skip("root may read everything")
+        done = predict(seeing_file, tmp_path / "scans", tmp_path / "out")
+    finally:
+        (tmp_path / "scans" / "closed").chmod(0o755)
+    assert done.code == 1
+    assert "closed: cannot be opened (Permission denied)" in done.out
+    assert [row["status"] for row in table(tmp_path / "out" / "summary.csv")] == ["failed", "done"]
+
+
+def test_what_is_left_out_is_written_down(scans: Path, seeing_file: Path, tmp_path: Path) -> None:
+    (scans / "readme").write_text("no scan")
+    predict(seeing_file, scans, tmp_path / "out")
+    left_out = json.loads((tmp_path / "out" / "run.json").read_text())["left_out"]
+    assert left_out == [{"file": str(scans / "readme"), "reason": "is no image"}]
 
 
 # Stopped
@@ -206,8 +316,8 @@ def test_a_scan_that_ends_the_process_costs_one_scan(seeing_file: Path, tmp_path
     words = (f"ckpt={seeing_file}", f"input={tmp_path / 'scans'}", f"output={out}", "resume=true")
     # As the system does it that runs out of memory: at the third look into the file, when it is no longer hashed but read.
     command = [sys.executable, "-c", KILLED, str(deadly), "3", "predict", *words]
-    codes = [subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).returncode for _ in range(3)]
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 1]  # killed, killed after all the others, left out
+    codes = [subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).returncode for _ in range(4)]
+    assert codes == [-signal.SIGKILL] * 3 + [1]  # killed beside others, twice alone after all the others, left out
     assert [(row["file"][0], row["status"]) for row in table(out / "summary.csv")] == [
         ("a", "done"),
         ("b", "failed"),
@@ -215,7 +325,7 @@ def test_a_scan_that_ends_the_process_costs_one_scan(seeing_file: Path, tmp_path
         ("d", "done"),
     ]
     assert kept(out) == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
-    assert "ended the program twice" in table(out / "summary.csv")[1]["error"]
+    assert "ended the program three times" in table(out / "summary.csv")[1]["error"]
     assert predict(seeing_file, tmp_path / "scans", out, "resume=true").code == 1  # and stays so
     assert predict(seeing_file, tmp_path / "scans", out, "overwrite=true").code == 0
 
@@ -232,6 +342,24 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_once_there_is_room
     assert kept(disk / "out")
     assert predict(seeing_file, scans, tmp_path / "whole", "overlays=false").code == 1
     assert_same(disk / "out", tmp_path / "whole")
+
+
+def test_an_interruption_is_no_death_and_forgets_none(seeing_file: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "scans" / f"{name}.nii.gz", HU[8:16])
+    out = tmp_path / "out"
+    for name in "ab":
+        (out / HIDDEN).mkdir(parents=True, exist_ok=True)
+        (out / HIDDEN / f"{name}.nii.gz.json").write_text('{"begun": 2}')
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with before_file("a.nii.gz", interrupt):  # while it is worked on, and before b is
+        assert predict(seeing_file, tmp_path / "scans", out, "resume=true").code == 130
+    for name in "ab":
+        assert json.loads((out / HIDDEN / f"{name}.nii.gz.json").read_text()) == {"begun": 2}
+    assert predict(seeing_file, tmp_path / "scans", out, "resume=true").code == 0
 
 
 # What fails
@@ -265,6 +393,18 @@ def test_a_fault_of_the_program_costs_one_scan(seeing_file: Path, tmp_path: Path
         "measurements.csv",
         "measurements.json",
     }
+
+
+def test_a_name_that_is_no_text_costs_nobody_anything(seeing_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        save(tmp_path / "scans" / f"{name}.nii.gz", HU[8:16])
+    (tmp_path / "scans" / os.fsdecode(b"aa\xff.nii.gz")).write_bytes(b"damaged")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", screen)
+    words = (f"ckpt={seeing_file}", f"input={tmp_path / 'scans'}", f"output={tmp_path / 'out'}")
+    assert main(["predict", *words]) == 1
+    rows = {row["file"]: row["status"] for row in table(tmp_path / "out" / "summary.csv")}
+    assert list(rows.values()) == ["done", "failed", "done", "done"]
 
 
 def test_at_most_three_scans_are_at_hand(seeing_file: Path, tmp_path: Path) -> None:
@@ -325,6 +465,21 @@ def test_a_list_of_scans_is_a_cohort(scans: Path, seeing_file: Path, tmp_path: P
     ]
     assert "lost.nii is neither a file nor a folder: correct line 4" in rows[2]["error"]
     assert {"sub/c.mha", "study.nii.gz", "sub/b.nrrd"} <= files(tmp_path / "out")
+
+
+def test_a_line_that_is_no_path_fails_alone_and_a_list_of_one_has_its_truth(seeing_file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "scans" / "a.nii.gz")
+    save(tmp_path / "truth" / "a.nii.gz", SIDES)
+    path = tmp_path / "list.txt"
+    path.write_text(f"scans/a.nii.gz\nscans/{'long' * 100}.nii\nscans/no\0name.nii\n")
+    assert predict(seeing_file, path, tmp_path / "out").code == 1
+    rows = table(tmp_path / "out" / "summary.csv")
+    assert [row["status"] for row in rows] == ["done", "failed", "failed"]
+    assert "correct line 2" in rows[1]["error"]
+    assert "correct line 3" in rows[2]["error"]
+    path.write_text("scans/a.nii.gz")
+    assert predict(seeing_file, path, tmp_path / "scored", f"truth={tmp_path / 'truth'}").code == 0
+    assert float(table(tmp_path / "scored" / "summary.csv")[0]["dice_3d"]) > 0.9
 
 
 @pytest.mark.parametrize(("text", "said"), [("\n \n", "names no scan"), (b"\xff\xfe", "cannot be read as a list")])

@@ -160,7 +160,7 @@ def test_a_picture_opens_large_and_arrows_go_on(opened: Any) -> None:
     assert opened.locator("i").count() == 0
     opened.keyboard.press("Escape")
     assert not dialog.is_visible()
-    assert opened.evaluate("document.activeElement.closest('tr').querySelector('.name').textContent") == WEIRD
+    assert opened.evaluate("document.activeElement.closest('tr').querySelector('.name b').textContent") == WEIRD
 
 
 @pytest.mark.parametrize("width", [390, 800, 1200, 1900])

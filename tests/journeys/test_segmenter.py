@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_all_that_was_found_comes_for_whatever_is_given(seeing_file: Path, tmp_p
         assert one.lungs == found[0].lungs
 
 
-def test_slices_go_side_by_side_and_few_at_a_time(segmenter: Segmenter) -> None:
+def test_slices_go_side_by_side_and_few_at_a_time(segmenter: Segmenter, seeing_file: Path) -> None:
     drawn: list[int] = []
 
     def slices() -> Iterator[np.ndarray]:
@@ -161,6 +162,7 @@ def test_slices_go_side_by_side_and_few_at_a_time(segmenter: Segmenter) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
+        segmenter = Segmenter.load(seeing_file, "cpu")
         for number, logits in enumerate(segmenter.stream(slices())):
             np.testing.assert_array_equal(logits, alone[number])
             assert len(drawn) - number <= 4  # or a whole scan would wait in memory
@@ -168,5 +170,11 @@ def test_slices_go_side_by_side_and_few_at_a_time(segmenter: Segmenter) -> None:
         with pytest.raises(ValueError, match="no slice"):
             list(segmenter.stream([*HU, "no slice", *HU]))
         assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(2) as users:  # each has its own slices side by side
+            for found in users.map(lambda _: list(segmenter.stream(HU)), range(2)):
+                np.testing.assert_array_equal(np.stack(found), np.stack(alone))
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
     finally:
         torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lungseg.errors import UserError
-from lungseg.files import write_text
+from lungseg.files import HIDDEN, write_text
 
 CONFIG, LOCK = "config.yaml", ".lock"
 # A process that was killed may leave loader processes behind, which keep its lock until they notice.
@@ -39,6 +39,11 @@ def claimed(folder: Path) -> Iterator[None]:
             if [path.name for path in folder.iterdir()] == [LOCK]:  # what was to be done here was refused
                 (folder / LOCK).unlink()
         lock.release()
+
+
+def is_predictions(output: Path) -> bool:
+    """Whether a folder is the output of an earlier prediction, finished or not."""
+    return (output / HIDDEN).is_dir() or (output / "summary.csv").is_file()
 
 
 def newest(below: str, sign: str) -> list[Path]:

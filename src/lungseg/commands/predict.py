@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
-from lungseg.commands.folders import claimed
+from lungseg.commands.folders import claimed, is_predictions
 from lungseg.commands.progress import count_of, progress
-from lungseg.commands.words import parse
-from lungseg.errors import UserError
+from lungseg.commands.words import parse, typed
+from lungseg.errors import UserError, printable
 from lungseg.files import HIDDEN, remove_partials, sha256_of, writing
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lungseg.inference.items import Result
     from lungseg.inference.volumes import Settings
 
@@ -58,7 +60,8 @@ HELP = """\
   threads=0            of the CPU; 0 leaves the choice to PyTorch
   mask_values=1,2      values in the true masks that are lung, where they hold more than two
   ignore_values=9      values in the true masks where nobody knows
-  resume=true          goes on with an output that is not finished: what was done by the same settings, and has not changed, stays
+  resume=true          goes on with an output that is not finished: what is done stays, unless its scan has changed. Takes the same
+                       settings; with overwrite=true others too, and what was made otherwise is made anew
   overwrite=true       write into a folder that is not empty
   -q                   only warnings and errors
   debug=true           what lies behind an error too, as a traceback
@@ -72,7 +75,6 @@ RECORD = "run.json"
 TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "report.html", RECORD)
 # Options that change no result of a scan, or whose effect its own bytes show.
 WITHOUT_EFFECT = ("ckpt", "input", "output", "truth", "series", "device", "batch_size", "threads", "resume", "overwrite", "quiet")
-NO_SERIES = "no DICOM-SEG, which needs a DICOM series"
 SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
 
 
@@ -139,13 +141,11 @@ def _predict(options: Options, debug: bool) -> int:
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
         from lungseg.commands.scans import check_nothing_replaced, find_scans, find_truths
+        from lungseg.imaging.readers import said_of_skipped
 
-        others = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
+        without = [other for other in (options.output, options.truth) if other is not None and other.is_dir()]
         with console.status("looking for scans") if console.is_terminal and not options.quiet else nullcontext():
-            scans = find_scans(options.input, others, options.series, options.input_allow_gaps)
-        if options.dicom_seg:
-            told = [source if source.series else replace(source, remarks=(*source.remarks, NO_SERIES)) for source in scans.sources]
-            scans = replace(scans, sources=tuple(told))
+            scans = find_scans(options.input, without, options.series, options.input_allow_gaps)
         truths = {} if options.truth is None else find_truths(scans, options.input, options.truth, options.output)
 
         import torch
@@ -157,7 +157,6 @@ def _predict(options: Options, debug: bool) -> int:
         from lungseg.inference.report import write_report
         from lungseg.inference.resume import Records
         from lungseg.inference.segmenter import Segmenter
-        from lungseg.metrics.overlap import volume_scores
 
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -178,44 +177,69 @@ def _predict(options: Options, debug: bool) -> int:
             Maker(version("lungseg"), checkpoint) if options.dicom_seg else None,
         )
         thing = "scan" if all(item.is_volume for item in work) else "file"
-        log.info(f"{count_of(len(work), thing)}, {segmenter.device}{scans.left_out}")
+        left_out = f"; left out: {said_of_skipped(scans.left_out)}" if scans.left_out else ""
+        log.info(f"{count_of(len(work), thing)}, {segmenter.device}{left_out}")
+        if options.dicom_seg and (others := sum(source.series is None for source in scans.sources)):
+            log.info(f"{count_of(others, thing)} without a DICOM-SEG, which needs a DICOM series.")
         for source in scans.sources:
             for remark in source.remarks:
                 log.info(f"{source.name}: {remark}")
 
-        def done(result: "Result") -> None:
-            if result.kept:
-                return
-            if result.error:
-                if debug:
-                    console.print(result.cause, markup=False, highlight=False)
-                is_fault = len(work) == 1 or not result.is_mask
-                (log.error if is_fault else log.info)(f"{result.item.name}: {'' if is_fault else 'left out: '}{result.error}")
-            for remark in result.remarks[len(result.item.source.remarks) :]:
-                log.info(f"{result.item.name}: {remark}")
-            if result.item.is_volume and result.scores:
-                iou, dice = volume_scores(result.scores)
-                log.info(f"{result.item.name}: 3-D Dice {dice:.4f}, IoU {iou:.4f}")
-            for warning in result.warnings:
-                log.warning(f"{result.item.name}: {warning}")
-
+        settings = {name: value for name, value in asdict(options).items() if name not in WITHOUT_EFFECT}
+        _check_settings(options, checkpoint, settings)
         with claimed(options.output / HIDDEN):
-            remove_partials(options.output)
-            keep = partial(keep_record, options.output, checkpoint, asdict(options), segmenter)
+            for folder in {options.output, *(target.parent for item in work for target in item.targets)}:
+                remove_partials(folder)
+            keep = partial(keep_record, options.output, checkpoint, asdict(options), segmenter, scans.left_out)
             keep([], None)  # so that whoever comes after a killed run knows whose folder this is
             for name in TABLES:  # of an earlier run; this one may have no reason to write them all
                 if name != RECORD:
                     with writing(options.output / name):
                         (options.output / name).unlink(missing_ok=True)
-            settings = {name: value for name, value in asdict(options).items() if name not in WITHOUT_EFFECT}
             records = Records({**settings, "checkpoint": checkpoint}, options.output, options.resume)
             began = time.perf_counter()
+            done = partial(_say_result, console=console, alone=len(work) == 1, debug=debug)
             with progress(console, "segmenting", len(work), options.quiet) as advance:
                 results = segment(segmenter, work, options.output, extras, done, advance, records)
             keep(results, time.perf_counter() - began)
             if len(results) > 1:
                 write_report(results, options.output)
         return _say(options, results, scores(results))
+
+
+def _check_settings(options: Options, checkpoint: str, settings: Mapping[str, object]) -> None:
+    """Refuses to go on with what other settings made: it would be lost, or stand among the rest unnoticed."""
+    from lungseg.inference.record import changed
+
+    name = changed(options.output, checkpoint, settings) if options.resume and not options.overwrite else None
+    if name is not None:
+        raise UserError(
+            f"output={options.output} was made with another {typed(name)}=: repeat its settings, which run.json holds, give "
+            "another output, or add overwrite=true to make it anew."
+        )
+
+
+def _say_result(result: "Result", console: "Console", alone: bool, debug: bool) -> None:
+    from lungseg.log import log
+    from lungseg.metrics.overlap import volume_scores
+
+    if result.kept:
+        return
+    name = printable(result.item.name, most=1000)
+    if result.error:
+        if debug:
+            console.print(result.cause, markup=False, highlight=False)
+        said = printable(result.error.removeprefix(str(result.item.image)).removeprefix(":"), most=5000)
+        (log.info if result.is_mask and not alone else log.error)(
+            f"{name}: {'left out: ' if result.is_mask and not alone else ''}{said}"
+        )
+    for remark in result.remarks[len(result.item.source.remarks) :]:
+        log.info(f"{name}: {remark}")
+    if result.item.is_volume and result.scores:
+        iou, dice = volume_scores(result.scores)
+        log.info(f"{name}: 3-D Dice {dice:.4f}, IoU {iou:.4f}")
+    for warning in result.warnings:
+        log.warning(f"{name}: {warning}")
 
 
 def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, float]) -> int:
@@ -231,14 +255,17 @@ def _say(options: Options, results: "Sequence[Result]", means: Mapping[str, floa
     told += f" ({kept} of them from the earlier run)" if kept else ""
     if any(result.lungs for result in results):
         told += "; volumes and densities are in measurements.csv"
-    if options.dicom_seg and any(result.item.segmentation.is_file() for result in results):
+    if options.dicom_seg and any(result.item.segmentation.is_file() for result in results if not result.error):
         told += "; the DICOM-SEG, which name the patient, are in dicom_seg/"
     log.info(f"{told}; {count_of(failed)} failed, see the column error." if failed else f"{told}.")
+    own = {result.item.record for result in results}
+    if orphans := sum(record not in own for record in (options.output / HIDDEN).rglob("*.json")):
+        log.warning(f"{count_of(orphans, 'result')} of scans that are not in this input stay in {options.output}, and in no table.")
     warned = sum(bool(result.warnings) for result in results)
     if len(results) > 1:
         first = f": {warned} with warnings, which come first" if warned else ""
         log.info(f"Look at {options.output / 'report.html'}{first}.")
-    elif options.overlays is not False and results[0].item.overlay.is_file():
+    elif not failed and results[0].item.overlay.is_file():
         log.info(f"Look at {results[0].item.overlay}.")
     return PARTLY if failed else 0
 
@@ -290,7 +317,7 @@ def _check_folders(options: Options) -> None:
         raise UserError(f"truth={options.truth} is also the input: give the true masks, in a folder of their own.")
     # Tables alone are what a run without any mask has left.
     if output.is_dir() and any(path.name not in (*TABLES, HIDDEN) for path in output.iterdir()) and not options.overwrite:
-        there = any((output / name).is_file() for name in TABLES)
+        there = is_predictions(output)
         if not (options.resume and there):
             remedy = "resume=true to go on with what is there, or overwrite=true" if there else "or overwrite=true"
             raise UserError(f"output={output} is not empty: give another folder, {remedy}.")

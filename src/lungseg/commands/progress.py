@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+LINE_S = 600  # or after as many seconds, where a tenth takes hours
+
+
 @contextmanager
 def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
-    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line after each tenth of the files.
+    """What to call after each file: it moves a bar on a terminal, and elsewhere says a line now and then.
 
     Called with a number, so many files are through, whole ones and parts.
     """
@@ -20,19 +23,23 @@ def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterato
 
     from lungseg.log import log
 
-    through, began, tenths = 0.0, time.monotonic(), 0
+    through, said, then = 0.0, 0.0, time.monotonic()
     with Progress(console=console, transient=True) if console.is_terminal and not quiet else nullcontext() as bar:
         task = None if bar is None else bar.add_task(doing, total=total)
 
         def advance(files: float | None = None) -> None:
-            nonlocal through, tenths
+            nonlocal through, said, then
             through = through + 1 if files is None else files
             if bar is not None and task is not None:
                 bar.update(task, completed=through)
-            elif int(10 * through / total) > tenths and through >= 1 and through < total:
-                tenths = int(10 * through / total)
-                left = timedelta(seconds=round((time.monotonic() - began) / through * (total - through)))
+                return
+            now = time.monotonic()
+            is_next = int(10 * through / total) > int(10 * said / total) or now - then > LINE_S
+            if is_next and int(through) > said and through < total:
+                # By the pace since the last line: what an earlier run has done goes by in no time.
+                left = timedelta(seconds=round((now - then) / (through - said) * (total - through)))
                 log.info(f"{int(through)} of {count_of(total)}, about {left} left")
+                said, then = through, now
 
         yield advance
 

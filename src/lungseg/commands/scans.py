@@ -1,10 +1,12 @@
 """What a prediction works on: the scans below a path or in a list, and their true masks; and that no result replaces them."""
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lungseg.commands.folders import is_predictions
 from lungseg.errors import UserError, printable
 from lungseg.files import from_home
 from lungseg.imaging.pairs import find_images, pair_files
@@ -21,12 +23,12 @@ class Scans:
 
     Attributes:
         root: the folder below which the names of the sources are paths.
-        left_out: what is said of the files that are none, as the end of a sentence.
+        left_out: the files that are none, each with the reason.
     """
 
     sources: tuple[Source, ...]
     root: Path
-    left_out: str = ""
+    left_out: tuple[tuple[Path, str], ...] = ()
 
 
 def find_scans(path: Path, without: Collection[Path], series: str | None, allow_gaps: bool) -> Scans:
@@ -50,7 +52,7 @@ def find_scans(path: Path, without: Collection[Path], series: str | None, allow_
     sources = _sources(found, root, series, allow_gaps)
     if not sources:
         raise UserError(f"input={path} holds {nothing_but(found)}: check the folder and its file types.")
-    return Scans(tuple(sorted(sources, key=lambda source: source.name)), root, _said_of(found.skipped))
+    return Scans(tuple(sorted(sources, key=lambda source: source.name)), root, _files(found))
 
 
 def find_truths(scans: Scans, path: Path, truth: Path, output: Path) -> dict[Source, Path]:
@@ -62,7 +64,8 @@ def find_truths(scans: Scans, path: Path, truth: Path, output: Path) -> dict[Sou
     Raises:
         UserError: one has none, or the other way round.
     """
-    if len(scans.sources) == 1 and (path.is_file() or truth.is_file()):
+    is_one = path.is_file() and path.suffix.lower() != LIST
+    if len(scans.sources) == 1 and (is_one or truth.is_file()):
         if not truth.is_file():
             raise UserError(f"truth={truth} must be a file, as input={path} is one.")
         return {scans.sources[0]: truth}
@@ -92,11 +95,6 @@ def check_nothing_replaced(work: Sequence[Item], output: Path, tables: Iterable[
             raise UserError(f"{foreign} is there and no earlier prediction's: it stays; give another output.")
 
 
-def is_predictions(output: Path) -> bool:
-    """Whether a folder is the output of an earlier prediction, finished or not."""
-    return any((output / name).is_file() for name in ("run.json", "summary.csv"))
-
-
 def _listed(path: Path, without: Collection[Path], series: str | None, allow_gaps: bool) -> Scans:
     """What a list names, relative to the folder of the list; what cannot be read fails alone."""
     try:
@@ -110,8 +108,11 @@ def _listed(path: Path, without: Collection[Path], series: str | None, allow_gap
             once.setdefault(Path(os.path.normpath(entry.absolute())), number)
     if not once:
         raise UserError(f"{path} names no scan: give the path of one a line.")
-    root = Path(os.path.commonpath([entry.parent for entry in once]))
-    sources: list[Source] = []
+    try:
+        root = Path(os.path.commonpath([entry.parent for entry in once]))
+    except ValueError as error:
+        raise UserError(f"{path} names scans on several drives: give a list for each.") from error
+    sources: dict[str, Source] = {}  # by their names: a scan may be named twice, or lie in a folder that is named too
     skipped: list[tuple[Path, str]] = []
     for entry, number in once.items():
         name = entry.relative_to(root).as_posix()
@@ -124,35 +125,48 @@ def _listed(path: Path, without: Collection[Path], series: str | None, allow_gap
                 own = [Source(name, entry)]
             if not own:
                 raise UserError(f"{entry} holds {nothing_but(found)}: correct line {number} of {path}.")
-            skipped += found.skipped if entry.is_dir() else ()
+            skipped += _files(found) if entry.is_dir() else ()
         except UserError as error:
             own = [Source(name, entry, refusal=str(error))]
-        sources += [source for source in own if all(source.name != other.name for other in sources)]
-    return Scans(tuple(sources), root, _said_of(skipped))
+        except (OSError, ValueError) as error:  # a name longer than any file's, a folder that is closed, a byte that no name holds
+            reason = getattr(error, "strerror", None) or error
+            own = [Source(name, entry, refusal=f"{printable(entry)} cannot be opened ({reason}): correct line {number} of {path}.")]
+        for source in own:
+            sources.setdefault(source.name, source)
+    return Scans(tuple(sources.values()), root, tuple(skipped))
 
 
 def _sources(found: Found, root: Path, wanted: str | None, allow_gaps: bool) -> list[Source]:
     """Volumes and pictures named by their files, and the DICOM series to segment by their folders, below a folder."""
     chosen = choose(found.series, wanted, allow_gaps) if found.series else []
     folders = [folder_of(one.series) for one in chosen]
+    shared, damaged = Counter(folders), found.damaged
+    numbers = {id(one): number for number, one in enumerate(found.series, 1)}
     sources = [Source(file.relative_to(root).as_posix(), file) for file in found.files]
+    for path, reason in found.skipped:
+        if path.is_dir():  # nobody knows what is in it
+            sources.append(Source(_name(path, root), path, refusal=f"{path} {reason}: ask for the right to read it, or remove it."))
     for one, folder in zip(chosen, folders, strict=True):
-        name = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
-        if folders.count(folder) > 1:
-            name += f"_series{found.series.index(one.series) + 1}"
-        damage = said_of_skipped([(file, reason) for file, reason in found.damaged if file.is_relative_to(folder)])
+        name = _name(folder, root)
+        if shared[folder] > 1:
+            name += f"_series{numbers[id(one.series)]}"
+        damage = said_of_skipped([(file, reason) for file, reason in damaged if file.is_relative_to(folder)])
         doubts = (f"slices may be missing, left out: {damage}",) if damage else ()
-        sources.append(Source(name or "scan", folder, one.series, one.remarks, doubts, one.refusal))
+        sources.append(Source(name, folder, one.series, one.remarks, doubts, one.refusal))
     return sources
 
 
-def _said_of(skipped: Sequence[tuple[Path, str]]) -> str:
-    return f"; left out: {said_of_skipped(skipped)}" if skipped else ""
+def _files(found: Found) -> tuple[tuple[Path, str], ...]:
+    return tuple((path, reason) for path, reason in found.skipped if not path.is_dir())
+
+
+def _name(folder: Path, root: Path) -> str:
+    return (root.resolve().name or "scan") if folder == root else folder.relative_to(root).as_posix()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all
         return None
     return found.st_dev, found.st_ino

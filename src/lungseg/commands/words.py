@@ -31,7 +31,7 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
         UserError: a word is no option, is given twice, or its value has the wrong type.
     """
     kinds = get_type_hints(options)
-    known: dict[str, Field[Any]] = {_typed(one.name): one for one in fields(options)}
+    known: dict[str, Field[Any]] = {typed(one.name): one for one in fields(options)}
     values: dict[str, Any] = {}
     for word in argv:
         key, equals, text = (FLAGS[word], "=", "true") if word in FLAGS else word.partition("=")
@@ -52,7 +52,8 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
     return options(**values)
 
 
-def _typed(name: str) -> str:
+def typed(name: str) -> str:
+    """A field of options as it stands on a command line."""
     group, _, rest = name.partition("_")
     return f"{group}.{rest}" if group in GROUPS and rest else name
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,7 +136,11 @@ def find(path: Path, without: Collection[Path] = ()) -> Found:
     here: list[Frame] = []
     files: list[Path] = []
     skipped: list[tuple[Path, str]] = []
-    for file in _walk(path, [folder.resolve() for folder in without]) if path.is_dir() else [path]:
+
+    def closed(error: OSError) -> None:
+        skipped.append((Path(error.filename), f"cannot be opened ({error.strerror})"))
+
+    for file in _walk(path, [folder.resolve() for folder in without], closed) if path.is_dir() else [path]:
         suffix = suffix_of(file)
         try:
             is_dicom = suffix in DICOM_SUFFIXES or (suffix == "" and has_dicom_mark(file))
@@ -183,24 +187,30 @@ def choose(series: Sequence[Series], wanted: str | None, allow_gaps: bool = Fals
     """
     if wanted is not None:
         return [Chosen(one, refusal=_fault(one, allow_gaps)) for one in (series if wanted == ALL else _wanted(series, wanted))]
-    return [
-        _best(series, [one for one in series if one.first.study == study], allow_gaps)
-        for study in dict.fromkeys(one.first.study for one in series)
-    ]
+    studies: dict[str, list[Series]] = {}
+    for one in series:
+        studies.setdefault(one.first.study, []).append(one)
+    numbers = _numbers(series)
+    return [_best(numbers, own, allow_gaps) for own in studies.values()]
 
 
-def _best(series: Sequence[Series], own: Sequence[Series], allow_gaps: bool) -> Chosen:
+def _numbers(series: Sequence[Series]) -> dict[int, int]:
+    """The number of each series by its identity: to compare them frame by frame would take long in an archive."""
+    return {id(one): number for number, one in enumerate(series, 1)}
+
+
+def _best(numbers: Mapping[int, int], own: Sequence[Series], allow_gaps: bool) -> Chosen:
     """The choice among the series of one study."""
     best = best_axial(own, allow_gaps) or (own[0] if len(own) == 1 else None)
     if best is None:
         faulty = next((one for one in own if one.fault and one.is_axial), None)
-        listed = f"{folder_of(own[0])} holds no axial CT series ({_listed(series, own)}): choose one, series=1 say."
+        listed = f"{folder_of(own[0])} holds no axial CT series ({_listed(numbers, own)}): choose one, series=1 say."
         return Chosen(faulty or own[0], refusal=_fault(faulty, allow_gaps) if faulty else listed)
-    number = series.index(best) + 1
+    number = numbers[id(best)]
     if best.is_mixed:
-        sizes = f"its series mixes sizes or orientations ({_listed(series, own)})"
+        sizes = f"its series mixes sizes or orientations ({_listed(numbers, own)})"
         return Chosen(best, refusal=f"{folder_of(best)}: {sizes}: choose one, series={number} say.")
-    taken = f"of {len(own)} series ({_listed(series, own)}) number {number} was taken; series=... takes another"
+    taken = f"of {len(own)} series ({_listed(numbers, own)}) number {number} was taken; series=... takes another"
     return Chosen(best, (taken,) if len(own) > 1 else (), _fault(best, allow_gaps))
 
 
@@ -209,22 +219,21 @@ def _fault(series: Series, allow_gaps: bool) -> str:
 
 
 def _wanted(series: Sequence[Series], wanted: str) -> list[Series]:
-    chosen = []
+    chosen: list[Series] = []
     for word in wanted.split(","):
         numbers = [one for number, one in enumerate(series, 1) if word.strip() == str(number)]
         names = [one for one in series if word.strip().lower() in (one.kernel.lower(), folder_of(one).name.lower())]
         fit = numbers or names
         if not fit:
-            raise UserError(f"series={word.strip()} is none of these: {_listed(series)}.")
-        chosen += [one for one in fit if one not in chosen]
+            raise UserError(f"series={word.strip()} is none of these: {_listed(_numbers(series), series)}.")
+        chosen += [one for one in fit if all(one is not other for other in chosen)]
     return chosen
 
 
-def _listed(series: Sequence[Series], only: Sequence[Series] | None = None) -> str:
-    chosen = series if only is None else only
+def _listed(numbers: Mapping[int, int], chosen: Sequence[Series]) -> str:
     folders = [folder_of(one).name for one in chosen]
     names = [f" {folder}" for folder in folders] if len(set(folders)) == len(folders) > 1 else [""] * len(folders)
-    return "; ".join(f"{series.index(one) + 1}{name}: {one.describe()}" for one, name in zip(chosen, names, strict=True))
+    return "; ".join(f"{numbers[id(one)]}{name}: {one.describe()}" for one, name in zip(chosen, names, strict=True))
 
 
 def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:
@@ -245,7 +254,7 @@ def _dicom_file(path: Path, series: str | None, allow_gaps: bool) -> Scan:
 def _read_one(path: Path, held: Sequence[Series], wanted: str | None, allow_gaps: bool) -> Scan:
     chosen = choose(held, wanted, allow_gaps)
     if len(chosen) > 1:
-        raise UserError(f"{path} holds {len(chosen)} scans ({_listed(held)}): choose one, series=1 say.")
+        raise UserError(f"{path} holds {len(chosen)} scans ({_listed(_numbers(held), held)}): choose one, series=1 say.")
     if chosen[0].refusal:
         raise UserError(chosen[0].refusal)
     return read_series(chosen[0].series, allow_gaps, chosen[0].remarks)
@@ -283,9 +292,9 @@ def _sort_dicom(file: Path, here: list[Frame], files: list[Path], skipped: list[
         files.append(file)
 
 
-def _walk(folder: Path, without: Collection[Path]) -> Iterator[Path]:
+def _walk(folder: Path, without: Collection[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
     seen = set()  # links are followed, once
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         here = Path(parent)
         seen.add(here.resolve())
         inside = {name: (here / name).resolve() for name in sorted(folders) if not name.startswith(".")}

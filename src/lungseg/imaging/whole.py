@@ -1,6 +1,7 @@
 """Whether a file holds all voxels that its header promises: ITK makes zeros or noise of missing ones without a word."""
 
 import math
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -36,21 +37,34 @@ def check_whole(path: Path) -> None:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """An image file, and the one beside it that holds its voxels if its header names one (MetaImage, NRRD).
+    """An image file, and those beside it that hold its voxels if its header names them (MetaImage, NRRD).
 
     Raises:
         ValueError, OSError: its header cannot be read.
     """
     suffix = path.suffix.lower()
-    data = ""
+    named: list[str] = []
     if suffix in (".mha", ".mhd"):
-        data = _meta_header(path)[0]["ElementDataFile"].encode("latin-1").decode()
+        named = [os.fsdecode(_meta_header(path)[0]["ElementDataFile"].encode("latin-1"))]
     elif suffix == ".nrrd":
         with path.open("rb") as file:
-            named = re.search(rb"(?mi)^data ?file: *(.+?)\s*$", file.read(META_HEADER).partition(b"\n\n")[0])
-        data = named[1].decode() if named else ""
-    beside = path.parent / data
-    return (path, beside) if data and data.upper() != "LOCAL" and beside.is_file() else (path,)
+            named = _named_by_nrrd(os.fsdecode(file.read(META_HEADER).partition(b"\n\n")[0]))
+    beside = [path.parent / name for name in named if name.upper() != "LOCAL"]
+    return (path, *(file for file in beside if file.is_file()))
+
+
+def _named_by_nrrd(header: str) -> list[str]:
+    """The files in which a NRRD header says that its voxels are: one, a numbered row, or a list (teem.sourceforge.net/nrrd)."""
+    found = re.search(r"(?mi)^data ?file: *(.+?) *\r?$", header)
+    if found is None:
+        return []
+    words = found[1].split()
+    if words[0].upper() == "LIST":
+        return header[found.end() :].split("\n")[1:]
+    if "%" in found[1] and len(words) >= 4 and all(re.fullmatch(r"-?\d+", word) for word in words[1:4]):
+        first, last, step = map(int, words[1:4])
+        return [words[0] % number for number in range(first, last + 1, step or 1)]
+    return [found[1]]
 
 
 def check_whole_meta(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from lungseg.errors import UserError
-from lungseg.files import CannotWrite
+from lungseg.files import CannotWrite, writing
 from lungseg.imaging.readers import Scan, read, read_series
 from lungseg.imaging.slices import read_mask, to_labels
 from lungseg.imaging.truths import Truth, read_truth
@@ -29,10 +29,10 @@ from lungseg.metrics.overlap import overlap, summarise
 T = TypeVar("T")
 
 NAME_VALUES = "mask_values=1,2 say"  # what says which values of a true mask are lung
-MOST_DEATHS = 2
+MOST_DEATHS = 3  # the first of them in company, the others alone
 DEADLY = (
-    "ended the program twice, most likely for want of memory: segment it on a larger machine, or cut it into smaller parts "
-    "(without resume=true it is tried again)."
+    "ended the program three times, most likely for want of memory: segment it alone on a larger machine, or cut it into smaller "
+    "parts; to try it again here, remove"
 )
 
 
@@ -80,21 +80,22 @@ def segment(
     """
     plan = _Plan(segmenter.settings, extras, records)
     last, number = _Last(done), count()
-    deadly = {item.mask for item in work if records is not None and records.deaths(item) >= MOST_DEATHS}
+    deaths = {item.mask: 0 if records is None else records.deaths(item) for item in work}
     try:
         with last:
             for group in _groups(work, records):
                 for item, ready in _read_ahead(group, plan):
                     through = next(number)
-                    raw = _through(segmenter, item, ready, plan, partial(_step, last, advance, through))
+                    raw = _through(segmenter, item, ready, plan, partial(_step, advance, through))
                     last.hand_over(partial(_finished, item, ready, raw, plan))
                     advance(through + 1)
                 last.wait()
     finally:
         if records is not None:
+            ended = {result.item.mask for result in last.results}
             for item in work:
-                if item.mask not in deadly:
-                    records.forget(item)
+                if deaths[item.mask] < MOST_DEATHS:
+                    records.end(item, 0 if item.mask in ended else deaths[item.mask])
         place = {item.mask: number for number, item in enumerate(work)}
         results = sorted(last.results, key=lambda result: place[result.item.mask])
         if results:
@@ -169,21 +170,24 @@ def _read(item: Item, plan: _Plan) -> _Ready | Result:
             return kept
         if plan.records is not None:
             if plan.records.deaths(item) >= MOST_DEATHS:
-                raise UserError(f"{item.image} {DEADLY}")
+                raise UserError(f"{item.image} {DEADLY} {item.record}.")
             plan.records.begin(item)
         series, allow_gaps = item.source.series, plan.extras.allow_gaps
         scan = read(item.image, allow_gaps=allow_gaps) if series is None else read_series(series, allow_gaps)
         if scan.volume.holds_labels:
             refusal = f"{item.image} holds labels, no grey values: give the scan that they were made for."
             return Result(item, error=refusal, is_mask=True)
+        for target in item.targets:  # of other settings or of other bytes; a scan that cannot be read keeps what it had
+            if target != item.record:
+                with writing(target):
+                    target.unlink(missing_ok=True)
         seconds = time.perf_counter() - began
         return _Ready(scan, prepare(scan.volume if item.is_volume else as_slices(scan.volume), plan.settings), key, seconds)
 
     return _tried(item, ready)
 
 
-def _step(last: _Last, advance: Callable[[float], None], number: int, share: float) -> None:
-    last.collect()
+def _step(advance: Callable[[float], None], number: int, share: float) -> None:
     advance(number + share)
 
 

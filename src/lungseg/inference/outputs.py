@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.files import writing
 from lungseg.imaging.dicom_seg import NoSegmentation, write_dicom_seg
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.planes import LUNG_WINDOW_HU, planes
@@ -43,8 +42,6 @@ def write(
         write_picture(item.overlay, _picture(item, found, truth, said))
     if extras.dicom_seg is None or item.source.series is None:
         return ()
-    with writing(item.segmentation):
-        item.segmentation.unlink(missing_ok=True)  # of an earlier run, for this one may have none
     try:
         assert volume.grid is not None
         write_dicom_seg(item.segmentation, labels, volume.grid, item.source.series, extras.dicom_seg)

@@ -16,6 +16,7 @@ from lungseg.files import write_text
 from lungseg.inference.items import Result
 from lungseg.inference.segmenter import Segmenter
 
+RECORD = "run.json"
 PACKAGES = ("lungseg", "torch", "numpy", "scipy", "SimpleITK", "pydicom")
 
 
@@ -24,6 +25,7 @@ def keep_record(
     checkpoint: str,
     options: Mapping[str, Any],
     segmenter: Segmenter,
+    left_out: Sequence[tuple[Path, str]],
     results: Sequence[Result],
     wall_s: float | None,
 ) -> None:
@@ -31,6 +33,7 @@ def keep_record(
 
     Args:
         checkpoint: its checksum.
+        left_out: files that are no scans, each with the reason.
         wall_s: seconds that all scans took, most stages side by side; None while they are still going on.
 
     Raises:
@@ -65,8 +68,21 @@ def keep_record(
             }
             for result in results
         ],
+        "left_out": [{"file": str(path), "reason": reason} for path, reason in left_out],
     }
-    write_text(output / "run.json", json.dumps(record, indent=1, default=str))
+    write_text(output / RECORD, json.dumps(record, indent=1, default=str))
+
+
+def changed(output: Path, checkpoint: str, settings: Mapping[str, Any]) -> str | None:
+    """The name of a setting that the run whose record lies in a folder had otherwise, ``ckpt`` for the checkpoint; None if none."""
+    try:
+        was = json.loads((output / RECORD).read_text(encoding="utf-8"))
+        if was["checkpoint_sha256"] != checkpoint:
+            return "ckpt"
+        now = json.loads(json.dumps(settings, default=str))
+        return next((name for name, value in now.items() if was["options"].get(name) != value), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no record, or of another version
+        return None
 
 
 def _peak_memory_mb() -> int | None:

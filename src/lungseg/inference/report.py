@@ -144,8 +144,9 @@ def _status(result: Result, place: int) -> Cell:
 
 
 def _name(result: Result) -> Cell:
-    sentences = [result.error] if result.error else result.warnings
-    return html.named(result.item.name, sentences, LOOKS[_kind(result)])
+    said = "" if result.error is None else result.error.removeprefix(str(result.item.image)).removeprefix(":").strip()
+    sentences = [said] if said else result.warnings
+    return html.named(result.item.name, sentences, LOOKS[_kind(result)], result.remarks)
 
 
 def _room(results: Sequence[Result]) -> int:
@@ -155,11 +156,7 @@ def _room(results: Sequence[Result]) -> int:
 
 
 def _is_drawn(result: Result) -> bool:
-    """Whether this run has drawn it: what an earlier one has left in the folder is older than the mask."""
-    try:
-        return not result.error and result.item.overlay.stat().st_mtime_ns >= result.item.mask.stat().st_mtime_ns
-    except OSError:
-        return False
+    return not result.error and result.item.overlay.is_file()
 
 
 def _picture(result: Result, most_bytes: int) -> Cell:

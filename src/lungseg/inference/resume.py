@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lungseg.files import write_text
+from lungseg.files import CannotWrite, write_text
 from lungseg.imaging.refusals import reading
 from lungseg.imaging.whole import files_of
 from lungseg.inference.items import Item, Result
@@ -42,9 +42,10 @@ class Records:
             UserError: a file cannot be read.
         """
         source = item.source
-        told = [version("lungseg"), self.settings, item.name, source.remarks, source.doubts]
+        frames = () if source.series is None else source.series.frames
+        told = [version("lungseg"), self.settings, item.name, source.remarks, source.doubts, [frame.index for frame in frames]]
         key = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16)
-        images = [source.path] if source.series is None else [frame.path for frame in source.series.frames]
+        images = [frame.path for frame in frames] or [source.path]
         for path in dict.fromkeys([*images, *([] if item.truth is None else [item.truth])]):
             with reading(path):
                 for part in files_of(path):
@@ -65,11 +66,13 @@ class Records:
         begun = self._record(item).get("begun", 0)
         return begun if self.resume and isinstance(begun, int) else 0
 
-    def forget(self, item: Item) -> None:
-        """The scan is no longer worked on."""
+    def end(self, item: Item, deaths: int = 0) -> None:
+        """The scan is no longer worked on, and so many runs died of it."""
         if "begun" in self._record(item):
-            with suppress(OSError):  # a disk that has become read-only
+            with suppress(OSError, CannotWrite):  # a disk that has become read-only
                 item.record.unlink()
+                if deaths:
+                    write_text(item.record, json.dumps({"begun": deaths}))
 
     def keep(self, item: Item, key: str, result: Result) -> None:
         """Writes down what came of a scan, once all its files are there.
@@ -97,7 +100,7 @@ class Records:
             return None
         record = self._record(item)
         try:
-            if record["key"] != key or not all((self.output / name).is_file() for name in record["files"]):
+            if record["key"] != key or not all(_is_there(self.output / name) for name in record["files"]):
                 return None
             return Result(
                 item,
@@ -121,3 +124,11 @@ class Records:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
+
+
+def _is_there(path: Path) -> bool:
+    """A file with something in it: one that a person has changed stays."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Segmenter:
             raise
         self.preprocess, self.batch_size, self.threshold = preprocess, batch_size, threshold
         self.flips, self.settings = flips, settings or Settings()
+        self._threads = torch.get_num_threads()  # now, for while slices go side by side each thread is told another number
 
     @classmethod
     def load(
@@ -196,23 +198,26 @@ class Segmenter:
 
     def _side_by_side(self, images: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """Each slice alone on one core, as many at a time as there are threads: faster than one slice on all cores."""
-        threads = torch.get_num_threads()
-        workers = min(threads, MOST_SLICES)
-
-        def logits(image: NDArray[Any]) -> NDArray[np.float32]:
-            return next(self._batch([(self._prepared(image), image.shape)]))
-
-        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        rest = iter(images)
+        begin = list(islice(rest, 2))
+        workers = min(self._threads, MOST_SLICES) if len(begin) > 1 else 1
+        if workers == 1:
+            yield from map(self._alone, chain(begin, rest))
+            return
+        each, waiting = self._threads // workers, deque[Future[NDArray[np.float32]]]()
         try:
-            with ThreadPoolExecutor(workers, "network", initializer=lambda: torch.set_num_threads(threads // workers)) as pool:
-                for image in images:
-                    waiting.append(pool.submit(logits, image))
+            with ThreadPoolExecutor(workers, "network", initializer=lambda: torch.set_num_threads(each)) as pool:
+                for image in chain(begin, rest):
+                    waiting.append(pool.submit(self._alone, image))
                     if len(waiting) > workers:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
         finally:
-            torch.set_num_threads(threads)  # what a thread sets holds for those that start later too
+            torch.set_num_threads(self._threads)  # what a thread sets holds for those that start later too
+
+    def _alone(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        return next(self._batch([(self._prepared(image), image.shape)]))
 
     @property
     def _step(self) -> int:

@@ -19,6 +19,7 @@ from lungseg.metrics.lungs import Lung, measure
 from lungseg.postprocess.steps import Postprocess, separate
 
 LEAST_ML, MOST_ML = 300.0, 12_000.0  # of both lungs of anybody but a small child
+HARDLY_ML = 10.0  # of lungs that the field of view cuts, too
 MOST_CUT = 0.25  # of the lungs has one grey, the lowest: a window cut them
 CUT = "the window cut the lungs to one grey: no densities are measured"
 ALREADY_HU = "grey values look like HU, and input.slope= and input.intercept= were applied all the same"
@@ -203,7 +204,7 @@ def _volume_doubts(lungs: Sequence[Lung], has_sides: bool) -> tuple[str, ...]:
     missing = [lung.side for lung in lungs if not lung.found]
     said = [f"no {missing[0]} lung was found"] if has_sides and missing else []
     both = lungs[-1]
-    if both.volume_ml > MOST_ML or (both.volume_ml < LEAST_ML and not both.touches_border):
+    if both.volume_ml > MOST_ML or both.volume_ml < (HARDLY_ML if both.touches_border else LEAST_ML):
         said.append(f"{both.volume_ml:,.0f} mL are not the volume of lungs")
     return tuple(said)
 
