@@ -21,14 +21,20 @@ from lungseg.preprocess import Preprocess
 from patients import HU, PLACE, SIDES, save
 
 PREPROCESS = Preprocess(size=32)
+PATIENCE_S = 60.0  # with a busy machine
 
 
 @dataclass(frozen=True)
 class SlowCase(ChestCase):
-    """A case that takes its time to read, and leaves a file for each time that it is."""
+    """A case that takes its time to read, and leaves a file for each time that it is.
+
+    Attributes:
+        readers: processes that must have begun to read a case before the reading of any ends.
+    """
 
     folder: Path = Path()
     seconds: float = 0.0
+    readers: int = 1
 
     def identity(self) -> tuple[object, ...]:
         return (self.name,)
@@ -36,10 +42,19 @@ class SlowCase(ChestCase):
     def read(self) -> Stack:
         (self.folder / f"{self.name}-{os.getpid()}-{time.monotonic_ns()}").touch()
         time.sleep(self.seconds)
+        until = time.monotonic() + PATIENCE_S
+        while len(who_read(self.folder)) < self.readers:
+            assert time.monotonic() < until, "the others wait for this one"
+            time.sleep(0.01)
         return replace(super().read(), spacing_mm=(5.0, 0.7, 0.7), doubts=("odd",))
 
     def reads(self) -> int:
         return len(list(self.folder.glob(f"{self.name}-*")))
+
+
+def who_read(folder: Path) -> set[str]:
+    """The processes that have begun to read a case."""
+    return {path.name.split("-")[1] for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -173,13 +188,12 @@ def processes(count: int, folder: Path, cases: list[SlowCase]) -> list[multiproc
 
 
 def test_processes_that_come_together_read_each_case_once(cases: list[SlowCase], tmp_path: Path) -> None:
-    slow = [replace(case, seconds=0.4) for case in cases]
+    slow = [replace(case, readers=3) for case in cases]
     for process in processes(3, tmp_path / "cache", slow):
-        process.join(60)
+        process.join(2 * PATIENCE_S)
         assert process.exitcode == 0
     assert [case.reads() for case in slow] == [1, 1, 1, 1]
-    readers = {path.name.split("-")[1] for path in (tmp_path / "reads").iterdir()}
-    assert len(readers) > 1  # they shared the work
+    assert len(who_read(tmp_path / "reads")) == 3  # they shared the work
     assert_same(DiskCache(tmp_path / "cache").hold(slow, PREPROCESS), in_memory(cases, PREPROCESS, True))
 
 
