@@ -62,9 +62,29 @@ def judge_scans(trainer: pl.Trainer, module: SegmentationModule, data: LungDataM
     scores = _from_all([_judged(module, cache, scan, cases[scan.case], device) for scan in own], data.ranks)
     if trainer.is_global_zero:
         write_text(folder / f"{part}_volumes.csv", _as_csv(scores))
-        log.info(_as_screen(scores, part))
+        log.info(as_screen(scores, part))
     found = {key: [value for score in scores if not math.isnan(value := getattr(score, key))] for key in MEANS}
     return {f"{part}/{key}": math.fsum(values) / len(values) for key, values in found.items() if values}
+
+
+def as_screen(scores: Sequence[ScanScore], part: str) -> str:
+    """A table of those with the lowest Dice; those without any, as there is lung in neither mask, come last."""
+    ranked = sorted(scores, key=_rank)[:SHOWN]
+    head = ("scan", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
+    keys = ("scan", "slices", "slices_with_lung", *MEANS)
+    rows = [head, *(tuple(_cell(getattr(score, key), ".4f") for key in keys) for score in ranked)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    more = [f"... and {len(scores) - SHOWN} scans more in {part}_volumes.csv"] if len(scores) > SHOWN else []
+    return "\n".join([*(line.rstrip() for line in lines), *more])
+
+
+def _rank(score: ScanScore) -> tuple[float, str]:
+    dice = score.dice_3d_network
+    return math.inf if math.isnan(dice) else dice, score.scan  # nan in a key would leave the others in any order
 
 
 def _judged(module: SegmentationModule, cache: SliceCache, scan: Scan, case: Case, device: torch.device) -> ScanScore:
@@ -108,21 +128,6 @@ def _as_csv(scores: Sequence[ScanScore]) -> str:
     for score in sorted(scores, key=lambda score: score.scan):
         writer.writerow({key: _cell(value, ".6g") for key, value in asdict(score).items()})
     return text.getvalue()
-
-
-def _as_screen(scores: Sequence[ScanScore], part: str) -> str:
-    """A table of those with the lowest Dice."""
-    ranked = sorted(scores, key=lambda score: (score.dice_3d_network, score.scan))[:SHOWN]
-    head = ("scan", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
-    keys = ("scan", "slices", "slices_with_lung", *MEANS)
-    rows = [head, *(tuple(_cell(getattr(score, key), ".4f") for key in keys) for score in ranked)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    more = [f"... and {len(scores) - SHOWN} scans with higher scores in {part}_volumes.csv"] if len(scores) > SHOWN else []
-    return "\n".join([*(line.rstrip() for line in lines), *more])
 
 
 def _cell(value: str | float, digits: str) -> str:
