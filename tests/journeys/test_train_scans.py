@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers import SMALL, Done, lungseg, metrics_of, table, train
+from moments import before_each_file
 from processes import finished
 
 from dicoms import Place, series, write
@@ -155,6 +157,39 @@ def test_scans_can_be_checked(scans: Path, tmp_path: Path) -> None:
     assert {(part["part"], part["files"], part["patients"]) for part in found["parts"]} == {("train", 4, 4), ("test", 2, 2)}
     assert {pair["grey_kind"] for pair in found["pairs"]} == {"HU", "HU with an offset"}
     assert f"lungseg train data=volumes data.root={scans}" in done.out
+
+
+def test_a_scan_that_is_gone_when_it_is_to_be_judged_costs_nothing_else(scans: Path, tmp_path: Path) -> None:
+    root, folder = shutil.copytree(scans, tmp_path / "data"), tmp_path / "run"
+    early: dict[str, float] = {}
+
+    def mishaps(file: Path) -> None:
+        if file.name == "test_images.csv":  # all is learnt, and no scan judged yet
+            (validated,) = json.loads((folder / "split.json").read_text())["val"]
+            validated_files(root, Path(validated["name"]).name)[0].rename(tmp_path / "elsewhere")
+            for other, kept in (("Images", slice(3, None)), ("Masks", slice(-3))):  # replaced by a shorter scan
+                path = root / "test" / other / "p6.nii.gz"
+                sitk.WriteImage(sitk.ReadImage(str(path))[:, :, kept], str(path))
+        if file.name == "val_volumes.csv":
+            early.update(metrics_of(folder))
+
+    words = ("data=volumes", f"data.root={root}", f"loader.cache_folder={tmp_path / 'cache'}", *FEW, "trainer.max_epochs=1")
+    with before_each_file(mishaps):
+        done = train(folder, *words)
+    whole, cut = table(folder / "test_volumes.csv")
+    (gone,) = table(folder / "val_volumes.csv")
+    said = f"Warning: {gone['scan']} has the figures of the network's own mask alone, as it cannot be read again: {root}"
+    assert said in done.out
+    assert "Warning: test/p6.nii.gz has the figures of the network's own mask alone" in done.out
+    assert "it has the shape (17, 56, 56) now, and had (20, 56, 56)." in done.out
+    assert [bool(row["dice_3d"]) for row in (whole, cut, gone)] == [True, False, False]
+    assert [bool(row["dice_3d_network"]) for row in (whole, cut, gone)] == [True, True, True]
+    metrics = metrics_of(folder)
+    assert metrics["test/dice_3d"] == pytest.approx(float(whole["dice_3d"]), abs=1e-5)
+    assert metrics["val/dice_3d_network"] == pytest.approx(float(gone["dice_3d_network"]), abs=1e-5)
+    assert "val/dice_3d" not in metrics
+    assert {"val/iou", "test/iou"} <= early.keys()  # they were safe before
+    assert early.items() <= metrics.items()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,23 +11,30 @@ import numpy as np
 import pytest
 
 from builders import ChestCase
+from dicoms import series, write
 from lungseg.data.cache import SliceCache, in_memory
 from lungseg.data.cases import FileCase, Stack
 from lungseg.data.disk import KEPT_DAYS, SLICES, DiskCache
 from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.preprocess import Preprocess
-from patients import SIDES, save
+from patients import HU, PLACE, SIDES, save
 
 PREPROCESS = Preprocess(size=32)
+PATIENCE_S = 60.0  # with a busy machine
 
 
 @dataclass(frozen=True)
 class SlowCase(ChestCase):
-    """A case that takes its time to read, and leaves a file for each time that it is."""
+    """A case that takes its time to read, and leaves a file for each time that it is.
+
+    Attributes:
+        readers: processes that must have begun to read a case before the reading of any ends.
+    """
 
     folder: Path = Path()
     seconds: float = 0.0
+    readers: int = 1
 
     def identity(self) -> tuple[object, ...]:
         return (self.name,)
@@ -34,10 +42,19 @@ class SlowCase(ChestCase):
     def read(self) -> Stack:
         (self.folder / f"{self.name}-{os.getpid()}-{time.monotonic_ns()}").touch()
         time.sleep(self.seconds)
+        until = time.monotonic() + PATIENCE_S
+        while len(who_read(self.folder)) < self.readers:
+            assert time.monotonic() < until, "the others wait for this one"
+            time.sleep(0.01)
         return replace(super().read(), spacing_mm=(5.0, 0.7, 0.7), doubts=("odd",))
 
     def reads(self) -> int:
         return len(list(self.folder.glob(f"{self.name}-*")))
+
+
+def who_read(folder: Path) -> set[str]:
+    """The processes that have begun to read a case."""
+    return {path.name.split("-")[1] for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -88,6 +105,57 @@ def test_what_a_case_depends_on_is_in_its_identity(tmp_path: Path) -> None:
         case.identity()
 
 
+def detached_nrrd(folder: Path) -> tuple[Path, Path]:
+    whole = save(folder / "whole.nrrd")
+    header, _, voxels = whole.read_bytes().partition(b"\n\n")
+    (folder / "voxels.bin").write_bytes(voxels)
+    (folder / "a.nrrd").write_bytes(header + b"\ndata file: voxels.bin\n\n")
+    return folder / "a.nrrd", folder / "voxels.bin"
+
+
+def mhd_of_another_stem(folder: Path) -> tuple[Path, Path]:
+    header = save(folder / "a.mhd")
+    (folder / "a.raw").rename(folder / "voxels.bin")
+    header.write_text(header.read_text().replace("a.raw", "voxels.bin"))
+    return header, folder / "voxels.bin"
+
+
+def header_alone_in_a_folder(folder: Path) -> tuple[Path, Path]:
+    header, voxels = detached_nrrd(folder)
+    header.write_bytes(header.read_bytes().replace(b"voxels.bin", b"../voxels.bin"))
+    (folder / "a").mkdir()
+    header.rename(folder / "a" / "a.nrrd")
+    return folder / "a", voxels
+
+
+def linked_series(folder: Path) -> tuple[Path, Path]:
+    write(folder / "far", series(HU, PLACE))
+    (folder / "a").mkdir()
+    for name, target in (("ct", "far"), ("self", "a")):
+        (folder / "a" / name).symlink_to(folder / target)
+    return folder / "a", min((folder / "far").iterdir())
+
+
+@pytest.mark.parametrize("kind", [detached_nrrd, mhd_of_another_stem, header_alone_in_a_folder, linked_series])
+def test_a_scan_depends_on_every_file_that_holds_its_voxels(kind: Callable[[Path], tuple[Path, Path]], tmp_path: Path) -> None:
+    image, voxels = kind(tmp_path)
+    case = FileCase("a", image, save(tmp_path / "m.nrrd", SIDES))
+    np.testing.assert_array_equal(case.read().image[:], HU)
+    before = case.identity()
+    assert case.identity() == before
+    os.utime(voxels, ns=(0, voxels.stat().st_mtime_ns + 1))
+    assert case.identity() != before
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.mha", "a.nrrd"])
+@pytest.mark.parametrize("header", [b"no header", b"NRRD0004\ndata file: \xff\n\n", b"ElementDataFile = \xff\n"])
+def test_a_damaged_header_is_refused_in_one_sentence(name: str, header: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(header)
+    case = FileCase("a", tmp_path / name, save(tmp_path / "m.nrrd", SIDES))
+    with pytest.raises(UserError, match=rf"^\S+{name} [^\n]+$"):
+        DiskCache(tmp_path / "cache").hold([case], PREPROCESS)
+
+
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     cases = [FileCase(name, save(tmp_path / f"{name}.nrrd"), save(tmp_path / f"{name}_m.nrrd", SIDES)) for name in "ab"]
     DiskCache(tmp_path / "cache").hold(cases, PREPROCESS)
@@ -120,13 +188,12 @@ def processes(count: int, folder: Path, cases: list[SlowCase]) -> list[multiproc
 
 
 def test_processes_that_come_together_read_each_case_once(cases: list[SlowCase], tmp_path: Path) -> None:
-    slow = [replace(case, seconds=0.4) for case in cases]
+    slow = [replace(case, readers=3) for case in cases]
     for process in processes(3, tmp_path / "cache", slow):
-        process.join(60)
+        process.join(2 * PATIENCE_S)
         assert process.exitcode == 0
     assert [case.reads() for case in slow] == [1, 1, 1, 1]
-    readers = {path.name.split("-")[1] for path in (tmp_path / "reads").iterdir()}
-    assert len(readers) > 1  # they shared the work
+    assert len(who_read(tmp_path / "reads")) == 3  # they shared the work
     assert_same(DiskCache(tmp_path / "cache").hold(slow, PREPROCESS), in_memory(cases, PREPROCESS, True))
 
 

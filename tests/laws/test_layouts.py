@@ -70,6 +70,21 @@ def test_one_dicom_file_of_many_frames_is_a_scan_by_its_stem(tmp_path: Path) -> 
     assert paired(tmp_path) == {"a.dcm": "a.nrrd", "b.dcm": "b.nrrd"}
 
 
+def test_linked_folders_are_followed_for_images_as_for_masks_and_links_to_themselves_end(tmp_path: Path) -> None:
+    touch(tmp_path / "far", "images/a.nii.gz", "masks/a.nrrd")
+    write(tmp_path / "far" / "images" / "p1" / "ct", series(HU[:2], PLACE))
+    touch(tmp_path, "far/masks/p1.nii.gz", "images/b.nii", "labels/b.mha")
+    for ours, theirs in (("images", "images"), ("labels", "masks")):
+        (tmp_path / ours / "site").symlink_to(tmp_path / "far" / theirs)
+        for loop, target in (("self", ours), ("site/self", ours), ("up", ".")):
+            (tmp_path / ours / loop).symlink_to(tmp_path / target)
+    expected = {"b.nii": "b.mha", "site/a.nii.gz": "site/a.nrrd", "site/p1": "site/p1.nii.gz"}
+    assert paired(tmp_path) == expected
+    (tmp_path / "far" / "masks" / "a.nrrd").unlink()
+    with pytest.raises(UserError, match=r"1 image has no mask in .*\(site/a\.nii\.gz\): give"):
+        paired(tmp_path)
+
+
 def test_scans_without_a_mask_are_named(tmp_path: Path) -> None:
     write(tmp_path / "images" / "p1" / "ct", series(HU[:2], PLACE))
     touch(tmp_path, "images/p2.nii.gz", "labels/p2.nii.gz", "labels/p3.nii.gz")

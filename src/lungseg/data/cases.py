@@ -1,6 +1,5 @@
 """What a source is made of: a generated slice, or an image with its mask in files."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from lungseg.imaging.readers import read
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, read_stack, suffix_of, to_labels
 from lungseg.imaging.truths import read_truth
 from lungseg.imaging.units import Rescaled, as_seen
+from lungseg.imaging.walk import walk
+from lungseg.imaging.whole import files_of
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,12 @@ def _unit(greys: Judgement) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file with those that belong to it, or all files of a folder that a reader would look at."""
-    if path.is_dir():
-        for parent, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-    else:
-        yield path
-        if path.suffix.lower() == ".mhd":  # only a header
-            yield from (other for other in sorted(path.parent.iterdir()) if other.stem == path.stem and other != path)
+    """A file, or all files of a folder that a reader would look at, each with the one that holds its voxels."""
+    for file in (here / name for here, names in walk(path) for name in names) if path.is_dir() else [path]:
+        try:
+            yield from files_of(file)
+        except (ValueError, OSError):  # its reader says what is wrong with it
+            yield file
 
 
 def _fingerprint(file: Path) -> tuple[str, int, int]:

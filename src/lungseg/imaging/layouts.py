@@ -1,12 +1,12 @@
 """The folders in which people keep images and masks, and the scans below them, DICOM folders among them."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lungseg.errors import UserError
-from lungseg.imaging.pairs import LISTED, Pair, find_images, is_hidden, masks_that_fit, pair_files
+from lungseg.imaging.pairs import LISTED, Pair, find_images, masks_that_fit, pair_files
 from lungseg.imaging.slices import DICOM_SUFFIXES, PLACED_SUFFIXES, VOLUME_SUFFIXES, is_image, suffix_of
+from lungseg.imaging.walk import is_hidden, walk
 
 LAYOUT = "Train/Images, Train/Masks and, if there is one, Test/Images, Test/Masks (or images, labels; or imagesTr, labelsTr)"
 MASKS = ("masks", "labels")
@@ -57,14 +57,10 @@ def pair_scans(images: Path, masks: Path, unpaired: list[str] | None = None) -> 
 
 
 def _scans(images: Path, fits: Callable[[Path, Path], list[Path]]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(images, followlinks=True):
-        here = Path(parent)
-        folders[:] = sorted(name for name in folders if not is_hidden(Path(name)))
+    for here, names in walk(images):
         loose: list[Path] = []  # DICOM files that are no scans of their own
-        for name in sorted(names):
+        for name in names:
             file = here / name
-            if is_hidden(Path(name)):
-                continue
             suffix = suffix_of(file)
             if suffix in VOLUME_SUFFIXES:
                 yield file

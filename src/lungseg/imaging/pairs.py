@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lungseg.errors import UserError
 from lungseg.imaging.slices import is_image, suffix_of
+from lungseg.imaging.walk import walk
 
 # Longest first, for the first that fits is taken off.
 MASK_SUFFIXES = tuple(
@@ -35,15 +36,15 @@ def common_stem(path: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All files below a folder that can be read, sorted; hidden files and folders are left out.
+    """All files below a folder that can be read, sorted, as ``walk`` finds them.
 
     Raises:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check the path.")
-    files = (path for path in folder.rglob("*") if not is_hidden(path.relative_to(folder)) and path.is_file())
-    return sorted(path for path in files if is_image(path))
+    files = (here / name for here, names in walk(folder) for name in names)
+    return sorted(path for path in files if path.is_file() and is_image(path))
 
 
 def pair_files(
@@ -115,11 +116,6 @@ def masks_that_fit(mask_files: Sequence[Path], masks: Path) -> Callable[[Path, P
         return next((level[key] for level, key in ways if key in level), [])
 
     return fitting
-
-
-def is_hidden(relative: Path) -> bool:
-    """Whether a path below a folder is none of a user's."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
 
 
 def _exact(path: Path, root: Path) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Whatever a hospital has to a volume: the one function that turns a path into voxels and where they lie."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from lungseg.imaging.stacking import load
 from lungseg.imaging.volume import Volume
 from lungseg.imaging.volume_files import header_doubts as volume_doubts
 from lungseg.imaging.volume_files import read_volume
+from lungseg.imaging.walk import walk
 
 ALL = "all"
 SAID = 5  # reasons
@@ -140,7 +140,7 @@ def find(path: Path, without: Collection[Path] = ()) -> Found:
     def closed(error: OSError) -> None:
         skipped.append((Path(error.filename), f"cannot be opened ({error.strerror})"))
 
-    for file in _walk(path, [folder.resolve() for folder in without], closed) if path.is_dir() else [path]:
+    for file in _files(path, without, closed) if path.is_dir() else [path]:
         suffix = suffix_of(file)
         try:
             is_dicom = suffix in DICOM_SUFFIXES or (suffix == "" and has_dicom_mark(file))
@@ -292,14 +292,9 @@ def _sort_dicom(file: Path, here: list[Frame], files: list[Path], skipped: list[
         files.append(file)
 
 
-def _walk(folder: Path, without: Collection[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
-    seen = set()  # links are followed, once
-    for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
-        here = Path(parent)
-        seen.add(here.resolve())
-        inside = {name: (here / name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, path in inside.items() if path not in seen and path not in without]
-        yield from (here / name for name in sorted(names) if not name.startswith(".") and name.lower() not in NO_FILES)
+def _files(folder: Path, without: Collection[Path], closed: Callable[[OSError], None]) -> Iterator[Path]:
+    for here, names in walk(folder, [other.resolve() for other in without], closed):
+        yield from (here / name for name in names if name.lower() not in NO_FILES)
 
 
 def nothing_but(found: Found) -> str:

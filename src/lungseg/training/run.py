@@ -97,7 +97,8 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
         _best_scores(module, folder / "checkpoints" / "best.ckpt")
         metrics |= _score(trainer, module, data, folder)
         metrics |= judge_scans(trainer, module, data, "test", folder)
-        _keep_metrics(metrics, trainer, folder)
+        _keep_metrics(metrics, folder)  # not before: a sweep that goes on takes a score here for all that there is to do
+        _log_metrics(metrics, trainer)
         add_test_to_record(data, folder)
     return metrics
 
@@ -136,12 +137,16 @@ def _fitted_and_scored(
     }
     metrics |= _best_scores(module, best.path)
     metrics |= _score(trainer, module, data, folder)
+    if first:
+        metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
+        _keep_metrics(metrics, folder)  # already, for what may befall the scans while they are judged
     for part in ("val", "test"):
         metrics |= judge_scans(trainer, module, data, part, folder)
     if first:
         metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
         keep_record(job.command, data, trainer, folder, metrics["seconds"])
-        _keep_metrics(metrics, trainer, folder)
+        _keep_metrics(metrics, folder)
+        _log_metrics(metrics, trainer)
     return metrics
 
 
@@ -154,10 +159,13 @@ def _score(trainer: pl.Trainer, module: SegmentationModule, data: LungDataModule
     return {key: float(value) for key, value in scored[0].items()} if scored else {}
 
 
-def _keep_metrics(metrics: Mapping[str, float], trainer: pl.Trainer, folder: Path) -> None:
+def _keep_metrics(metrics: Mapping[str, float], folder: Path) -> None:
     # JSON knows no nan.
     finite = {key: None if math.isnan(value) else value for key, value in sorted(metrics.items())}
     write_text(folder / "metrics.json", json.dumps(finite, indent=1))
+
+
+def _log_metrics(metrics: Mapping[str, float], trainer: pl.Trainer) -> None:
     for logger in trainer.loggers:
         logger.log_metrics({f"hp/{key}": value for key, value in metrics.items() if key.endswith("/iou")})
         logger.finalize("success")
