@@ -262,7 +262,8 @@ def _edges(values: Sequence[float], highest: float) -> list[float]:
     """Where bars begin and end, at round numbers; what is not below ``highest`` lies in the last one, which has no end."""
     inside = [value for value in values if value < highest] or list(values)
     low, high = min(inside), max(inside)
-    step = _nice((high - low or abs(high) or 1) / min(max(6, 2 * math.isqrt(len(values))), 24))
+    span = high - low if high - low > 1e-9 * max(1.0, abs(high)) else max(1.0, abs(high))
+    step = _nice(span / min(max(6, 2 * math.isqrt(len(values))), 24))
     first = math.floor(low / step)
     edges = [first * step]
     while edges[-1] <= high:  # not by a count of steps, which roundings make one too small

@@ -69,6 +69,7 @@ def run_rank(folder: Path, command: str, part: str, state: str, prefix: str) -> 
                 test_here(config, folder, command)
             else:
                 run_here(config, folder, command, part == FULL, rank, ranks, prefix)
+                _leave_group()
     except UserError as error:
         leave_failure(str(error))
         return REFUSED
@@ -79,6 +80,14 @@ def run_rank(folder: Path, command: str, part: str, state: str, prefix: str) -> 
         leave_failure(f"{who} failed by a fault of the program ({type(error).__name__}), see above.", traceback.format_exc())
         return PARTLY
     return 0
+
+
+def _leave_group() -> None:
+    """Ends what connects the ranks: left to the end of the process, its threads now and then end that with a signal."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
