@@ -127,11 +127,11 @@ def peak_bytes(ckpt: Path, source: Path, out: Path, *more: str) -> tuple[int, di
 def test_memory_grows_by_a_few_bytes_a_voxel(dtype: str, slope: float, held: int, between: Path, tmp_path: Path) -> None:
     depths = (120, 360)  # of 2.7 and 0.9 mm: the blocks in which lungs are told apart are as many
     scans = [Tiled((depth, 256, 256)).nifti(tmp_path / f"{depth}.nii.gz", dtype, slope) for depth in depths]
-    peaks = [peak_bytes(between, scan, tmp_path / f"out{depth}")[0] for depth, scan in zip(depths, scans, strict=True)]
-    grown = (peaks[1] - peaks[0]) / ((depths[1] - depths[0]) * 256 * 256)
+    # Of several runs, for a peak differs by 12 MB by chance, which is 0.8 bytes a voxel here: the most that it can have grown.
+    small, large = ([peak_bytes(between, scan, tmp_path / f"{time} {scan.name}")[0] for time in range(3)] for scan in scans)
+    grown = (max(large) - min(small)) / ((depths[1] - depths[0]) * 256 * 256)
     print(f"{dtype}, slope {slope}: {grown:.2f} bytes a voxel")
-    assert grown < held + BESIDE_BYTES
-    assert grown > held / 2  # or something else was measured; the peaks of two runs differ by what is a byte a voxel here
+    assert held + 0.9 < grown < held + BESIDE_BYTES
 
 
 @pytest.mark.slow
