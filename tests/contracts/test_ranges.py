@@ -50,6 +50,8 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "data.val_fraction": (0, 1, -0.1, math.nan),
     "data.val_patients": ([], "p01"),
     "data.split_seed": (-1,),
+    "data.folds": (0, 1, -5, 2.5),
+    "data.fold": (-1, 5, 0.5),
     "model._target_": ("os.system", "lungseg.nets.blocks.EncoderDecoder", "ResUNet"),
     "model.in_channels": (0, 3),
     "model.out_channels": (0, 2),

@@ -110,7 +110,9 @@ class Tiled:
 def peak_bytes(ckpt: Path, source: Path, out: Path, *more: str, **environment: str) -> tuple[int, dict[str, Any]]:
     """What a prediction takes at most, and its record."""
     words = [f"ckpt={ckpt}", f"input={source}", f"output={out}", "device=cpu", "threads=1", *more]
-    done = subprocess.run([sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=False, env=os.environ | environment)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=False, env=os.environ | environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     peak, record = int(done.stdout.split()[-1]), json.loads((out / "run.json").read_text())
     seconds = " ".join(f"{stage} {spent:.1f} s" for stage, spent in record["seconds"].items())
@@ -130,7 +132,9 @@ def test_memory_grows_by_a_few_bytes_a_voxel(dtype: str, slope: float, held: int
     scans = [Tiled((depth, 256, 256)).nifti(tmp_path / f"{depth}.nii.gz", dtype, slope) for depth in depths]
     # Arrays come from the system and go back to it: else glibc keeps some of up to 32 MB, by chance, and more of the small scan's.
     given_back = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    small, large = ([peak_bytes(between, scan, tmp_path / f"{time} {scan.name}", **given_back)[0] for time in range(3)] for scan in scans)
+    small, large = (
+        [peak_bytes(between, scan, tmp_path / f"{time} {scan.name}", **given_back)[0] for time in range(3)] for scan in scans
+    )
     grown = (max(large) - min(small)) / ((depths[1] - depths[0]) * 256 * 256)
     print(f"{dtype}, slope {slope}: {grown:.2f} bytes a voxel")
     assert held + 0.9 < grown < held + BESIDE_BYTES

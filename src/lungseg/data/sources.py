@@ -4,13 +4,13 @@ import csv
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lungseg.data.cases import FileCase, PhantomCase
-from lungseg.data.split import Case, Split, check_draw, split_validation
+from lungseg.data.split import Case, Holdout, Split, split_validation
 from lungseg.errors import UserError, printable
 from lungseg.files import from_home
 from lungseg.imaging.layouts import split_folders
@@ -67,6 +67,7 @@ class FolderSource:
         val_fraction: share of the training patients kept for validation.
         val_patients: or those patients by name.
         split_seed: of that draw; not the seed of training, so that repeated trainings share one split.
+        folds, fold: or the patients in so many parts, of which this one is kept: cross-validation.
     """
 
     def __init__(
@@ -78,20 +79,20 @@ class FolderSource:
         val_fraction: float = 0.1,
         val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         if not str(root):
             raise UserError("data.root= must name a folder.")
-        _check_division(mask_values, ignore_values, val_fraction, val_patients, split_seed)
+        self.holdout = _holdout(mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold)
         self.root = from_home(root)
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
-        self.val_patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
-        self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
         parts = self.parts()
-        return _divided(parts["train"], None, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
+        return _divided(parts["train"], None, parts["test"], self.holdout)
 
     def parts(self, unpaired: list[str] | None = None) -> dict[str, list[FileCase]]:
         """The cases of ``train`` and ``test`` as they lie there, before validation is taken from training.
@@ -121,8 +122,8 @@ class ManifestSource:
     Args:
         manifest: the CSV file; paths in it are relative to its own folder.
         balance: ``source`` draws from the sources evenly in every epoch; nothing takes every image once.
-        mask_values, ignore_values, val_fraction, val_patients, split_seed: as for a folder; where the manifest names validation
-            rows, these are the validation set.
+        mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold: as for a folder; where the manifest names
+            validation rows, these are the validation set.
         patient_regex: where the patient column is missing or empty, as for a folder.
     """
 
@@ -138,25 +139,28 @@ class ManifestSource:
         val_fraction: float = 0.1,
         val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         if balance not in (None, "source"):
             raise UserError(f"data.balance={balance} is unknown: use source or null.")
         if not str(manifest):
             raise UserError("data.manifest= must name a CSV file.")
-        _check_division(mask_values, ignore_values, val_fraction, val_patients, split_seed)
+        self.holdout = _holdout(mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold)
         self.manifest, self.balance = from_home(manifest), balance
         self.patient_regex = _compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
-        self.val_patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
-        self.val_fraction, self.split_seed = val_fraction, split_seed
 
     def split(self) -> Split:
         parts = self.parts()
         if not parts["train"]:
             raise UserError(f"{self.manifest} has no row with split train: nothing to learn from.")
-        val = parts["val"] or None
-        divided = _divided(parts["train"], val, parts["test"], self.val_fraction, self.val_patients, self.split_seed)
+        if parts["val"] and self.holdout.folds is not None:
+            raise UserError(
+                f"{self.manifest} names {len(parts['val'])} rows of split val: data.folds must be null, or these be train."
+            )
+        divided = _divided(parts["train"], parts["val"] or None, parts["test"], self.holdout)
         return replace(divided, balanced=self.balance == "source")
 
     def parts(self) -> dict[str, list[FileCase]]:
@@ -225,32 +229,27 @@ class ManifestSource:
         )
 
 
-def _divided(
-    train: Sequence[Case],
-    val: Sequence[Case] | None,
-    test: Sequence[Case],
-    val_fraction: float,
-    val_patients: Collection[str] | None,
-    split_seed: int,
-) -> Split:
+def _divided(train: Sequence[Case], val: Sequence[Case] | None, test: Sequence[Case], holdout: Holdout) -> Split:
     if val is None:
         if any(case.patient is None for case in train):
             log.warning(
                 "No patient is known for every image, so validation is split by image; if a patient has several, name them: "
                 "data.patient_regex='...' or a manifest."
             )
-        train, val = split_validation(train, val_fraction, val_patients, split_seed)
+        train, val = split_validation(train, holdout)
     return Split(tuple(train), tuple(val), tuple(test))
 
 
-def _check_division(
+def _holdout(
     mask_values: Sequence[float] | None,
     ignore_values: Sequence[float],
     val_fraction: float,
     val_patients: Sequence[str | int] | None,
     split_seed: int,
-) -> None:
-    """What a folder and a manifest are refused for alike, before anything is read."""
+    folds: int | None,
+    fold: int,
+) -> Holdout:
+    """What a folder and a manifest keep for validation, and are refused for alike, before anything is read."""
     for key, values in (("mask_values", mask_values or ()), ("ignore_values", ignore_values)):
         if not all(map(math.isfinite, values)):
             raise UserError(f"data.{key}={list(values)} must be finite grey values.")
@@ -260,7 +259,8 @@ def _check_division(
     both = sorted(set(mask_values or ()) & set(ignore_values))
     if both:
         raise UserError(f"data.ignore_values={list(ignore_values)} must hold none of data.mask_values, but has {both}.")
-    check_draw(val_fraction, split_seed)
+    patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
+    return Holdout(val_fraction, patients, split_seed, folds, fold)
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:

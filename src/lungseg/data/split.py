@@ -1,6 +1,6 @@
 """Cases and how they are divided into training, validation and test, by patient."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,36 +60,61 @@ class Split:
         }
 
 
-def split_validation(
-    cases: Sequence[Case], fraction: float, patients: Collection[str] | None, seed: int
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Training and validation cases; all of one patient go to the same side.
+@dataclass(frozen=True)
+class Holdout:
+    """Which of the training patients are kept for validation.
 
     Args:
-        fraction: share of the patients that is drawn for validation, at least one of them.
-        patients: the validation patients by name, instead of a draw.
+        fraction: share of the patients that is drawn, at least one of them.
+        patients: those patients by name, instead of a draw.
         seed: of the draw; the same cases and seed give the same split, whatever the order of the files.
+        folds: of a cross-validation (Stone 1974), instead of one draw: so many parts of the patients, each source dealt out evenly.
+        fold: the part that is kept, from 0 on.
+    """
+
+    fraction: float = 0.1
+    patients: tuple[str, ...] | None = None
+    seed: int = 0
+    folds: int | None = None
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise UserError(f"data.val_fraction={self.fraction} must be above 0 and below 1.")
+        if self.seed < 0:
+            raise UserError(f"data.split_seed={self.seed} must be 0 or more.")
+        if self.folds is None:
+            if self.fold:
+                raise UserError(f"data.fold={self.fold} must be 0 without data.folds, the number of parts.")
+            return
+        if self.folds < 2:
+            raise UserError(f"data.folds={self.folds} must be 2 or more, or null.")
+        if not 0 <= self.fold < self.folds:
+            raise UserError(f"data.fold={self.fold} must be 0 to {self.folds - 1}, for data.folds={self.folds}.")
+        if self.patients is not None:
+            raise UserError("data.folds must be null beside data.val_patients: give one of them.")
+
+
+def split_validation(cases: Sequence[Case], holdout: Holdout) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Training and validation cases; all of one patient go to the same side.
 
     Raises:
         UserError: a named patient is not there, or one side would be empty.
     """
     groups = sorted({_group(case) for case in cases})
-    if patients is not None:
-        chosen = {str(patient) for patient in patients}
+    if holdout.patients is not None:
+        chosen = set(holdout.patients)
         unknown = sorted(chosen - set(groups))
         if unknown:
             raise UserError(
                 f"data.val_patients: no {', '.join(unknown[:5])} among the {len(groups)} patients ({', '.join(groups[:5])}, ...)."
             )
+    elif len(groups) < 2:
+        raise UserError(
+            f"there is only one patient or case ({', '.join(groups)}): give at least two, one is needed for validation."
+        )
     else:
-        check_draw(fraction, seed)
-        if len(groups) < 2:
-            raise UserError(
-                f"there is only one patient or case ({', '.join(groups)}): give at least two, one is needed for validation."
-            )
-        count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
-        order = np.random.default_rng(seed).permutation(len(groups))
-        chosen = {groups[i] for i in order[:count]}
+        chosen = _drawn(groups, holdout) if holdout.folds is None else _dealt(cases, groups, holdout)
     val = tuple(case for case in cases if _group(case) in chosen)
     train = tuple(case for case in cases if _group(case) not in chosen)
     if not train or not val:
@@ -97,12 +122,20 @@ def split_validation(
     return train, val
 
 
-def check_draw(fraction: float, seed: int) -> None:
-    """Raise a UserError unless a share of the patients can be drawn so."""
-    if not 0 < fraction < 1:
-        raise UserError(f"data.val_fraction={fraction} must be above 0 and below 1.")
-    if seed < 0:
-        raise UserError(f"data.split_seed={seed} must be 0 or more.")
+def _drawn(groups: Sequence[str], holdout: Holdout) -> set[str]:
+    count = min(max(1, round(holdout.fraction * len(groups))), len(groups) - 1)
+    order = np.random.default_rng(holdout.seed).permutation(len(groups))
+    return {groups[i] for i in order[:count]}
+
+
+def _dealt(cases: Sequence[Case], groups: Sequence[str], holdout: Holdout) -> set[str]:
+    assert holdout.folds is not None
+    if holdout.folds > len(groups):
+        raise UserError(f"data.folds={holdout.folds} must be at most {len(groups)}, the patients to be dealt out.")
+    source = {_group(case): case.source for case in sorted(cases, key=lambda case: case.name, reverse=True)}
+    order = np.random.default_rng(holdout.seed).permutation(len(groups))
+    dealt = sorted((groups[i] for i in order), key=source.__getitem__)
+    return set(dealt[holdout.fold :: holdout.folds])
 
 
 def _group(case: Case) -> str:

@@ -21,7 +21,7 @@ class VolumeSource:
         manifest: or a CSV file as for ``ManifestSource``.
         balance: as for a manifest.
         patient_regex: as for a folder; without it, and where the manifest does not say, each scan is a patient of its stem.
-        mask_values, ignore_values, val_fraction, val_patients, split_seed: as for a folder.
+        mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold: as for a folder.
     """
 
     def __init__(
@@ -35,6 +35,8 @@ class VolumeSource:
         val_fraction: float = 0.1,
         val_patients: Sequence[str | int] | None = None,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         if root is None and manifest is None:
             raise UserError("data.root is needed: add data.root=... to the command, or data.manifest=FILE.csv.")
@@ -42,7 +44,7 @@ class VolumeSource:
             raise UserError(f"data.manifest={manifest} must be null beside data.root: give one of them.")
         if root is not None and balance is not None:
             raise UserError(f"data.balance={balance} must be null beside data.root: a manifest has a column source.")
-        shared = (patient_regex, mask_values, ignore_values, val_fraction, val_patients, split_seed)
+        shared = (patient_regex, mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold)
         self.source: _Folder | _Manifest = (
             _Manifest(manifest, balance, *shared) if manifest is not None else _Folder(str(root), *shared)
         )

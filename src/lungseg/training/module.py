@@ -102,6 +102,11 @@ class SegmentationModule(pl.LightningModule):
     def checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
         return Checkpoint(self.net_config, self.deployed.state_dict(), self.preprocess, CLASSES, metrics)
 
+    def setup(self, stage: str) -> None:
+        # In half precision every width trains faster so (a CPU 1.2 to 1.4 times); in float32 wide nets take twice as long.
+        if "16" in str(self.trainer.precision):
+            self.to(memory_format=torch.channels_last)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         scales = self.net.forward_scales(batch.image)  # finest first
         target, valid = _learnt(batch.target)
