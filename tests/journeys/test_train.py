@@ -106,6 +106,8 @@ def test_the_record_says_how_to_repeat_the_run(run: Run) -> None:
     record = json.loads((run.folder / "run.json").read_text())
     assert record["seed"] == 0
     assert {"python", "lungseg", "torch", "pytorch-lightning"} <= set(record["versions"])
+    assert record["cpu"]
+    assert record["threads"] == torch.get_num_threads()
     assert shlex.split(record["command"]) == [
         "lungseg", "train", *PHANTOMS, "trainer.max_epochs=2", "hydra.run.dir=my run",
     ]  # fmt: skip

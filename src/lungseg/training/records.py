@@ -16,6 +16,7 @@ from lungseg.data.datamodule import LungDataModule
 from lungseg.files import write_text
 from lungseg.imaging.writers import write_picture
 from lungseg.training.callbacks import overlays
+from lungseg.training.machine import cpu_model
 from lungseg.training.module import SegmentationModule
 
 
@@ -56,6 +57,7 @@ def keep_record(command: str, data: LungDataModule, trainer: pl.Trainer, folder:
         "device": str(trainer.strategy.root_device),
         "precision": str(trainer.precision),
         "ranks": trainer.world_size,
+        "cpu": cpu_model(),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
     }
