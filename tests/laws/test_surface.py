@@ -156,6 +156,26 @@ def test_the_surface_of_a_box(sides, spacing) -> None:
     assert surface_elements(np.ones(sides, bool), spacing)[1].sum() == pytest.approx(faces + edges + corners)
 
 
+@given(spacing=st.tuples(SPACINGS, SPACINGS))
+@laws
+def test_exactly_95_percent_are_95_percent(spacing) -> None:
+    """Of 20 single pixels 19 are where they should be, whatever their areas are rounded to."""
+    there, other = np.zeros((2, 60, 7), bool)
+    there[1:58:3, 1] = other[1:58:3, 1] = True
+    there[58, 5], other[1, 5] = True, True
+    scores = surface_scores(there, other, spacing, tolerance=0.0)
+    assert (scores.hd95, scores.nsd) == (0.0, pytest.approx(0.95))
+
+
+@given(steps=st.integers(1, 50), step=SPACINGS)
+@laws
+def test_a_distance_of_the_tolerance_is_within_it(steps: int, step: float) -> None:
+    there = np.zeros((3, 60), bool)
+    there[1, 1] = True
+    tolerance = float(f"{steps * step:.6g}")  # as a person writes it: 0.3, not 0.1 * 3 = 0.30000000000000004
+    assert surface_scores(there, np.roll(there, steps, axis=1), (step, step), tolerance).nsd == 1
+
+
 def ball(radius: float, spacing: tuple[float, ...], half_mm: float = 30.0) -> np.ndarray:
     """A ball, or a disc, in the middle of its field."""
     axes = [np.arange(-half_mm, half_mm + 1e-6, step) for step in spacing]
