@@ -17,6 +17,7 @@ from lungseg.checkpoint import CLASSES, Checkpoint, build_net
 from lungseg.data.dataset import Batch
 from lungseg.errors import UserError
 from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap
+from lungseg.nets.blocks import EncoderDecoder
 from lungseg.preprocess import Preprocess
 
 PARTS = ("train", "val", "test")
@@ -71,9 +72,17 @@ class SegmentationModule(pl.LightningModule):
     Args:
         net_config: ``{"class": ..., **arguments}`` as in a checkpoint.
         loss: (logits, target, valid), each (B, 1, N, N), to a scalar.
+        net: a network that is built already, in place of the one that ``net_config`` describes.
     """
 
-    def __init__(self, net_config: Mapping[str, Any], loss: nn.Module, preprocess: Preprocess, optimization: Optimization) -> None:
+    def __init__(
+        self,
+        net_config: Mapping[str, Any],
+        loss: nn.Module,
+        preprocess: Preprocess,
+        optimization: Optimization,
+        net: EncoderDecoder | None = None,
+    ) -> None:
         super().__init__()
         self.net_config, self.loss, self.preprocess, self.optimization = (
             dict(net_config),
@@ -81,7 +90,7 @@ class SegmentationModule(pl.LightningModule):
             preprocess,
             optimization,
         )
-        self.net = build_net(net_config)
+        self.net = build_net(net_config) if net is None else net
         self.ema: AveragedModel | None = None
         if optimization.ema_decay is not None:
             # Buffers too: batch statistics belong to the averaged weights.
