@@ -21,6 +21,7 @@ class SliceInfo:
 
     Attributes:
         shape: its own (H, W).
+        spacing_mm: y, x; None where nobody knows it.
         digest: of its grey values; None where it has no structure.
         lung: share of the grid that is lung.
     """
@@ -28,6 +29,8 @@ class SliceInfo:
     name: str
     source: str
     shape: tuple[int, int]
+    patient: str | None = None
+    spacing_mm: tuple[float, float] | None = None
     digest: bytes | None = None
     lung: float = 0.0
 
@@ -124,11 +127,12 @@ class SliceCache:
         for number, (case, one) in enumerate(zip(cases, held, strict=True)):
             facts, first = one.facts, len(self.infos)
             count, height, width = facts.shape
+            spacing = None if facts.spacing_mm is None else facts.spacing_mm[1:]
             digest.update(case.name.encode())
             for z, own in enumerate(facts.slices):
                 digest.update(own.content)
                 name = _slice_name(case.name, z, count)
-                self.infos.append(SliceInfo(name, case.source, (height, width), own.digest, own.lung))
+                self.infos.append(SliceInfo(name, case.source, (height, width), case.patient, spacing, own.digest, own.lung))
             if facts.spacing_mm is not None or count > 1:
                 self.scans.append(Scan(case.name, number, range(first, first + count), facts.spacing_mm, facts.doubts))
         self.digest = digest.hexdigest()

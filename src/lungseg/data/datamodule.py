@@ -103,7 +103,7 @@ class LungDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         image, target, ids = (tensor.to(device, non_blocking=True) for tensor in (batch.image, batch.target, batch.ids))
-        return Batch(image, target, ids, batch.truths)  # true masks are scored in numpy
+        return Batch(image, target, ids, batch.truths, batch.spacings)  # true masks are scored in numpy
 
     def state_dict(self) -> dict[str, int]:
         """The epoch that comes next, as Lightning keeps it in a training state."""

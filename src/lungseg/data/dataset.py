@@ -1,6 +1,7 @@
 """Samples for the network, and the order in which they come: each a function of (seed, epoch) and nothing else."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,14 @@ class Batch(NamedTuple):
         target: (B, 2, N, N) uint8, the shares of each pixel that are lung and that are to be ignored, 0 to 255 for none to all.
         ids: (B,) int64, which slice of the data set.
         truths: labels (H, W) on each slice's own grid; none in training.
+        spacings: beside the truths, (y, x) in mm, None where nobody knows it.
     """
 
     image: Tensor
     target: Tensor
     ids: Tensor
     truths: tuple[Tensor, ...] = ()
+    spacings: tuple[tuple[float, float] | None, ...] = ()
 
 
 class TrainingSlices(Dataset[Batch]):
@@ -67,13 +70,15 @@ class EvaluationSlices(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         image = self.preprocess.normalise(self.cache.image(index))
         truth = torch.from_numpy(self.cache.truth(index).copy())
-        return Batch(torch.from_numpy(image)[None], _channels_first(self.cache.target(index)), torch.tensor(index), (truth,))
+        target, spacing = _channels_first(self.cache.target(index)), self.cache.infos[index].spacing_mm
+        return Batch(torch.from_numpy(image)[None], target, torch.tensor(index), (truth,), (spacing,))
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
     """Samples to a batch; the truths stay a tuple, as their sizes may differ."""
-    images, labels, indices, truths = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(labels), torch.stack(indices), tuple(t for own in truths for t in own))
+    images, labels, indices, truths, spacings = zip(*samples, strict=True)
+    joined = tuple(chain.from_iterable(truths)), tuple(chain.from_iterable(spacings))
+    return Batch(torch.stack(images), torch.stack(labels), torch.stack(indices), *joined)
 
 
 def _channels_first(target: NDArray[np.uint8]) -> Tensor:

@@ -121,18 +121,13 @@ class OverlapPerImage(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The figures of ``lungseg.metrics.definitions``, each a float32 scalar."""
-        summary = summarise(counts for _, counts in self._once_each())
+        summary = summarise(self._once_each())
         return {name: torch.tensor(value, device=self.device) for name, value in summary.items()}
 
-    def per_image(self) -> list[tuple[int, Overlap]]:
-        """Every image's id and counts, by rising id; with several processes, all must call it."""
-        with self.sync_context():
-            return self._once_each()
-
-    def _once_each(self) -> list[tuple[int, Overlap]]:
+    def _once_each(self) -> list[Overlap]:
         ids, counts = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.counts))
         first = dict(zip(reversed(ids.tolist()), reversed(counts.tolist()), strict=True))
-        return [(image, Overlap(*first[image])) for image in sorted(first)]
+        return [Overlap(*counts) for counts in first.values()]
 
 
 def _ratio(part: float, whole: float) -> float:

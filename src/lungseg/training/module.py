@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 from lungseg.checkpoint import CLASSES, Checkpoint, build_net
 from lungseg.data.dataset import Batch
 from lungseg.errors import UserError
+from lungseg.metrics.cases import image_figures
 from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap
 from lungseg.nets.blocks import EncoderDecoder
 from lungseg.preprocess import Preprocess
@@ -97,7 +98,7 @@ class SegmentationModule(pl.LightningModule):
             self.ema = AveragedModel(self.net, multi_avg_fn=_moving_average(optimization.ema_decay), use_buffers=True)
             self.ema.requires_grad_(False)
         self._averaged_step = 0
-        self.last_images: dict[str, list[tuple[int, Overlap]]] = {}
+        self.figures: dict[int, dict[str, float]] = {}  # of each image that this rank has judged since they were last cleared
         # Modules, so that they follow the device; the stroke, because a module cannot be called train.
         self.scores = nn.ModuleDict({f"{part}/": OverlapPerImage() for part in PARTS})
         # In half precision a step without a finite loss is skipped, and does not count.
@@ -182,10 +183,13 @@ class SegmentationModule(pl.LightningModule):
         target, valid = _learnt(batch.target)
         self._losses(part).update(self.loss(logits, target, valid), len(batch.ids))
         counts = []
-        for own, truth in zip(logits[:, 0].cpu().numpy(), batch.truths, strict=True):
+        judged = zip(batch.ids.tolist(), logits[:, 0].cpu().numpy(), batch.truths, batch.spacings, strict=True)
+        for image, own, truth, spacing_mm in judged:
             labels = truth.numpy()
             found = self.preprocess.from_grid(np.asarray(own, np.float32), labels.shape) > 0
             counts.append(_counts(overlap(found, labels)))
+            if self.trainer.state.fn != TrainerFn.FITTING:  # boundaries take longer, and do not choose the epoch
+                self.figures[image] = image_figures(found, labels, spacing_mm)
         self._scores(part).update(batch.ids, torch.tensor(counts, device=batch.ids.device))
 
     def _check_finite(self) -> None:
@@ -212,7 +216,6 @@ class SegmentationModule(pl.LightningModule):
         if part != "train":
             kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
             metrics |= {f"{part}/{key}": values[key] for key in kept}
-            self.last_images[part] = self._scores(part).per_image()
         # Already the value over all ranks: the metrics have gathered their states.
         self.log_dict({key: value.float() for key, value in metrics.items()}, rank_zero_only=False, sync_dist=False)
         self._scores(part).reset()

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +12,17 @@ from pytorch_lightning.callbacks import Callback
 
 from lungseg.files import write_text
 from lungseg.training.module import SegmentationModule
+
+T = TypeVar("T")
+
+
+def from_all(own: Sequence[T], ranks: int) -> list[T]:
+    """What each rank has, one after the other; all ranks must call it, and all get it."""
+    if ranks == 1:
+        return list(own)
+    gathered: list[Sequence[T]] = [()] * ranks
+    torch.distributed.all_gather_object(gathered, own)
+    return [one for each in gathered for one in each]
 
 
 class Agreement(Callback):

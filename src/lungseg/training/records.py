@@ -5,6 +5,7 @@ import io
 import json
 import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from lungseg.data.cache import SliceCache
 from lungseg.data.datamodule import LungDataModule
 from lungseg.files import write_text
 from lungseg.imaging.writers import write_picture
@@ -19,20 +21,26 @@ from lungseg.training.callbacks import overlays
 from lungseg.training.machine import cpu_model
 from lungseg.training.module import SegmentationModule
 
+Figures = Mapping[int, Mapping[str, float]]  # those of each image of a part, by its number
 
-def keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, folder: Path) -> None:
-    """A score for every slice of a part, and pictures of its worst and of some typical ones."""
-    cache = data.test if part == "test" else data.val
-    assert cache is not None
-    images = module.last_images.get(part, [])
+
+def keep_images(figures: Figures, cache: SliceCache, path: Path) -> None:
+    """``PART_images.csv``: a row for every slice of a part."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("image", "iou", "dice", "false_lung_pixels"))
-    for index, score in images:
-        false_lung = "" if score.has_lung else score.false_positive
-        table.writerow((cache.infos[index].name, *(_cell(value) for value in (score.iou, score.dice)), false_lung))
-    write_text(folder / f"{part}_images.csv", text.getvalue())
-    ranked = sorted(((index, score.iou) for index, score in images if score.has_lung), key=lambda pair: pair[1])
+    names = list(dict.fromkeys(name for own in figures.values() for name in own))
+    table = csv.DictWriter(text, ["image", "patient", "source", *names], lineterminator="\n")
+    table.writeheader()
+    for index, own in sorted(figures.items()):
+        info = cache.infos[index]
+        figures_said = {name: _cell(value) for name, value in own.items()}
+        table.writerow({"image": info.name, "patient": info.patient or "", "source": info.source, **figures_said})
+    write_text(path, text.getvalue())
+
+
+def keep_pictures(module: SegmentationModule, figures: Figures, cache: SliceCache, part: str, folder: Path) -> None:
+    """Pictures of the worst slices of a part, and of some typical ones."""
+    with_lung = ((index, own["iou"]) for index, own in figures.items() if not math.isnan(own["iou"]))
+    ranked = sorted(with_lung, key=lambda pair: (pair[1], pair[0]))
     middle = [ranked[i] for i in sorted(set(np.linspace(len(ranked) // 4, len(ranked) - 1, 8, dtype=int)))] if ranked else []
     for name, chosen in (("worst", ranked[:8]), ("typical", middle)):
         if chosen:
@@ -41,7 +49,7 @@ def keep_pictures(module: SegmentationModule, data: LungDataModule, part: str, f
 
 
 def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6f}"
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def keep_record(command: str, data: LungDataModule, trainer: pl.Trainer, folder: Path, seconds: float | None) -> None:

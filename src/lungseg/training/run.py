@@ -4,7 +4,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,8 @@ from lungseg.training.cost import parameter_count, say_cost
 from lungseg.training.faults import faults_said
 from lungseg.training.job import Job
 from lungseg.training.module import SegmentationModule
-from lungseg.training.records import add_test_to_record, keep_pictures, keep_record
+from lungseg.training.ranks import from_all
+from lungseg.training.records import add_test_to_record, keep_images, keep_pictures, keep_record
 from lungseg.training.scans import judge_scans
 from lungseg.training.trainer import interruptible, make_trainer, quiet_libraries
 
@@ -41,7 +42,7 @@ def run(job: Job, folder: Path, console: Console, rank: int = 0, ranks: int = 1,
     """Trains, keeps the best, scores it, and writes all results into the folder; the same metrics come back on every rank.
 
     Args:
-        tested: opens the Test set at the end; else, and where there is none, validation is scored again, for its pictures.
+        tested: opens the Test set at the end.
 
     Raises:
         UserError: anything the user can mend: data, settings, a folder that cannot be written.
@@ -95,7 +96,7 @@ def test(job: Job, folder: Path, console: Console) -> dict[str, float]:
         trainer = make_trainer(alone, folder, [], console, ranks=1, tested=True)
         check_batches(trainer, data)
         _best_scores(module, folder / "checkpoints" / "best.ckpt")
-        metrics |= _score(trainer, module, data, folder)
+        metrics |= _score(trainer, module, data, ["test"], folder)
         metrics |= judge_scans(trainer, module, data, "test", folder)
         _keep_metrics(metrics, folder)  # not before: a sweep that goes on takes a score here for all that there is to do
         _log_metrics(metrics, trainer)
@@ -136,7 +137,7 @@ def _fitted_and_scored(
         "parameters": float(parameter_count(module.net)),
     }
     metrics |= _best_scores(module, best.path)
-    metrics |= _score(trainer, module, data, folder)
+    metrics |= _score(trainer, module, data, ["val", "test"] if data.test is not None else ["val"], folder)
     if first:
         metrics["seconds"] = history.earlier_seconds + time.perf_counter() - began
         _keep_metrics(metrics, folder)  # already, for what may befall the scans while they are judged
@@ -150,13 +151,20 @@ def _fitted_and_scored(
     return metrics
 
 
-def _score(trainer: pl.Trainer, module: SegmentationModule, data: LungDataModule, folder: Path) -> dict[str, float]:
-    """Scores the network, which holds its best weights, on the Test set if it is open, else on validation, with pictures."""
-    part = "test" if data.test is not None else "val"
-    scored = (trainer.test if part == "test" else trainer.validate)(module, datamodule=data, verbose=False)
-    if trainer.is_global_zero:
-        keep_pictures(module, data, part, folder)
-    return {key: float(value) for key, value in scored[0].items()} if scored else {}
+def _score(
+    trainer: pl.Trainer, module: SegmentationModule, data: LungDataModule, parts: Sequence[str], folder: Path
+) -> dict[str, float]:
+    """Scores the network, which holds its best weights, on parts of the data: figures of every slice, and pictures."""
+    metrics: dict[str, float] = {}
+    for part in parts:
+        module.figures.clear()
+        scored = (trainer.test if part == "test" else trainer.validate)(module, datamodule=data, verbose=False)
+        metrics |= {key: float(value) for key, value in scored[0].items()} if scored else {}
+        figures = dict(from_all(list(module.figures.items()), data.ranks))
+        if trainer.is_global_zero:
+            keep_images(figures, data.caches[part], folder / f"{part}_images.csv")
+            keep_pictures(module, figures, data.caches[part], part, folder)
+    return metrics
 
 
 def _keep_metrics(metrics: Mapping[str, float], folder: Path) -> None:

@@ -3,15 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 
 from lungseg.data.cache import Scan, SliceCache
 from lungseg.data.datamodule import LungDataModule
@@ -19,32 +18,37 @@ from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.files import write_text
 from lungseg.log import log
-from lungseg.metrics.overlap import Overlap, overlap, summarise, volume_scores
+from lungseg.metrics.cases import volume_figures
+from lungseg.metrics.overlap import overlap, volume_scores
 from lungseg.postprocess.steps import separate
 from lungseg.training.module import SegmentationModule
+from lungseg.training.ranks import from_all
 
 SHOWN = 20  # scans on the screen, those with the lowest Dice
 MEANS = ("dice_3d", "iou_3d", "dice_3d_network", "iou_3d_network")  # over scans, in metrics.json
+# Of all voxels of a scan together, as metrics.cases.volume_figures has them: after the post-processing, which needs to know the
+# spacing, and of the network's own mask.
+BOUNDARY = ("hd95_3d_mm", "assd_3d_mm", "nsd_3d", "volume_error", "volume_error_ml")
+FIGURES = ("dice_3d", "iou_3d", "false_lung_pixels_max", "dice_3d_network", "iou_3d_network", *BOUNDARY)
 
 
 @dataclass(frozen=True)
 class ScanScore:
-    """The figures of a scan, of all its voxels together; nan where there are none.
+    """What a scan was judged by.
 
     Attributes:
-        dice_3d, iou_3d, false_lung_pixels_max: after the post-processing, which needs to know the spacing; the last is the most
-            pixels of lung found in a slice without any.
-        dice_3d_network, iou_3d_network: of the network's own mask.
+        figures: some of ``FIGURES``; nan where there is nothing to judge.
     """
 
     scan: str
+    patient: str
+    source: str
     slices: int
     slices_with_lung: int
-    dice_3d: float
-    iou_3d: float
-    false_lung_pixels_max: float
-    dice_3d_network: float
-    iou_3d_network: float
+    figures: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> float:
+        return self.figures.get(name, math.nan)
 
 
 def judge_scans(trainer: pl.Trainer, module: SegmentationModule, data: LungDataModule, part: str, folder: Path) -> dict[str, float]:
@@ -61,7 +65,7 @@ def judge_scans(trainer: pl.Trainer, module: SegmentationModule, data: LungDataM
     if trainer.is_global_zero:
         log.info(f"Judging {len(cache.scans)} {part} scan{'' if len(cache.scans) == 1 else 's'} in 3-D.")
     device, own = trainer.strategy.root_device, cache.scans[data.rank :: data.ranks]
-    judged = _from_all([_judged(module, cache, scan, cases[scan.case], device) for scan in own], data.ranks)
+    judged = from_all([_judged(module, cache, scan, cases[scan.case], device) for scan in own], data.ranks)
     scores = [score for score, _ in judged]
     if trainer.is_global_zero:
         for score, fault in judged:
@@ -69,7 +73,7 @@ def judge_scans(trainer: pl.Trainer, module: SegmentationModule, data: LungDataM
                 log.warning(f"{score.scan} has the figures of the network's own mask alone, as it cannot be read again: {fault}")
         write_text(folder / f"{part}_volumes.csv", _as_csv(scores))
         log.info(as_screen(scores, part))
-    found = {key: [value for score in scores if not math.isnan(value := getattr(score, key))] for key in MEANS}
+    found = {key: [value for score in scores if not math.isnan(value := score[key])] for key in MEANS}
     return {f"{part}/{key}": math.fsum(values) / len(values) for key, values in found.items() if values}
 
 
@@ -77,8 +81,10 @@ def as_screen(scores: Sequence[ScanScore], part: str) -> str:
     """A table of those with the lowest Dice; those without any, as there is lung in neither mask, come last."""
     ranked = sorted(scores, key=_rank)[:SHOWN]
     head = ("scan", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
-    keys = ("scan", "slices", "slices_with_lung", *MEANS)
-    rows = [head, *(tuple(_cell(getattr(score, key), ".4f") for key in keys) for score in ranked)]
+    rows = [
+        head,
+        *((one.scan, str(one.slices), str(one.slices_with_lung), *(_cell(one[key], ".4f") for key in MEANS)) for one in ranked),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
@@ -89,7 +95,7 @@ def as_screen(scores: Sequence[ScanScore], part: str) -> str:
 
 
 def _rank(score: ScanScore) -> tuple[float, str]:
-    dice = score.dice_3d_network
+    dice = score["dice_3d_network"]
     return math.inf if math.isnan(dice) else dice, score.scan  # nan in a key would leave the others in any order
 
 
@@ -103,8 +109,9 @@ def _judged(module: SegmentationModule, cache: SliceCache, scan: Scan, case: Cas
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             logits = net(image)[0, 0].cpu().numpy()
         labels[z] = module.preprocess.from_grid(logits, shape) > 0
-    network = _overlaps(labels, cache, scan)
-    lungs: tuple[Overlap, ...] = ()
+    truth = np.stack([cache.truth(index) for index in scan.slices])
+    network = [overlap(own > 0, true) for own, true in zip(labels, truth, strict=True)]
+    figures: dict[str, float] = {}
     fault = ""
     if scan.spacing_mm is not None:
         try:
@@ -113,11 +120,11 @@ def _judged(module: SegmentationModule, cache: SliceCache, scan: Scan, case: Cas
             fault = str(error)
         else:
             separate(labels, scan.spacing_mm, hu, in_place=True)
-            lungs = _overlaps(labels, cache, scan)
-    (iou, dice), (network_iou, network_dice) = volume_scores(lungs), volume_scores(network)
-    false_lung = summarise(lungs)["false_lung_pixels_max"] if lungs else math.nan
+            figures = volume_figures(labels > 0, truth, scan.spacing_mm)
+    iou, dice = volume_scores(network)
+    figures |= {"iou_3d_network": iou, "dice_3d_network": dice}
     with_lung = sum(slice_.has_lung for slice_ in network)
-    return ScanScore(scan.name, len(network), with_lung, dice, iou, false_lung, network_dice, network_iou), fault
+    return ScanScore(scan.name, case.patient or "", case.source, len(network), with_lung, figures), fault
 
 
 def _greys(case: Case, shape: tuple[int, ...]) -> Any:
@@ -132,28 +139,15 @@ def _greys(case: Case, shape: tuple[int, ...]) -> Any:
     return stack.image if stack.is_hu else None
 
 
-def _overlaps(labels: NDArray[np.uint8], cache: SliceCache, scan: Scan) -> tuple[Overlap, ...]:
-    return tuple(overlap(own > 0, cache.truth(index)) for own, index in zip(labels, scan.slices, strict=True))
-
-
-def _from_all(own: list[tuple[ScanScore, str]], ranks: int) -> list[tuple[ScanScore, str]]:
-    if ranks == 1:
-        return own
-    gathered: list[list[tuple[ScanScore, str]]] = [[] for _ in range(ranks)]
-    torch.distributed.all_gather_object(gathered, own)
-    return [one for judged in gathered for one in judged]
-
-
 def _as_csv(scores: Sequence[ScanScore]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(ScanScore)], lineterminator="\n")
-    writer.writeheader()
-    for score in sorted(scores, key=lambda score: score.scan):
-        writer.writerow({key: _cell(value, ".6g") for key, value in asdict(score).items()})
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("scan", "patient", "source", "slices", "slices_with_lung", *FIGURES))
+    for one in sorted(scores, key=lambda score: score.scan):
+        figures = (_cell(one[name], ".6g") for name in FIGURES)
+        table.writerow((one.scan, one.patient, one.source, one.slices, one.slices_with_lung, *figures))
     return text.getvalue()
 
 
-def _cell(value: str | float, digits: str) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else format(value, digits)
-    return str(value)
+def _cell(value: float, digits: str) -> str:
+    return "" if math.isnan(value) else format(value, digits)

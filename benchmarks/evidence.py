@@ -1,0 +1,145 @@
+"""The trainings behind docs/evidence.md, from data to tables, one after the other; what was stopped is gone on with.
+
+    python benchmarks/evidence.py data=DIR output=DIR [only=screening,residual] [jobs=2]
+
+``data`` holds finding_lungs and lctsc (Train and Test), lungsegdb and covid19_ct_seg (Test), each with Images and Masks. Choices are
+made by validation on the Train sets alone: the Test sets are opened by the last step only, in columns of their own.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
+PRONE = ("ID_0200", "ID_0214")  # of its Test set, by looking: spine up
+TUMOUR = ("153",)  # of lungsegdb, by looking
+FOLDS = ["data.folds=5", "data.fold=${seed}"]  # each seed validates on patients of its own
+SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
+FULL = ["preprocess.size=256", "trainer.max_epochs=10", "test=never"]
+AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
+STEPS = {
+    # What each choice buys within the hospitals of the Train sets.
+    "screening": ["data.manifest=MANIFESTS/train.csv", *FOLDS, "seed=0,1,2", AUGMENTATIONS, LOSSES, MODELS, *SMALL],
+    # What it buys in a hospital that was not learnt from: from one Train set to the other.
+    "sources": [
+        "data.manifest=MANIFESTS/to_lctsc.csv,MANIFESTS/to_finding.csv",
+        "data.balance=null",
+        "seed=0,1,2",
+        AUGMENTATIONS,
+        "model=resunet_small,unet_small",
+        *SMALL,
+    ],
+    # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
+    "residual": [
+        "data.manifest=MANIFESTS/train.csv",
+        *FOLDS,
+        "seed=0,1,2,3,4",
+        "model=resunet_small,unet_small,unet_matched,resunet_noshortcut",
+        *FULL,
+    ],
+    # The Test sets, filled in afterwards.
+    "test": [
+        "data.manifest=MANIFESTS/all.csv",
+        "seed=0,1,2",
+        "augmentation=robust,light,none",
+        "model=resunet_small,unet_small",
+        "trainer.max_epochs=10",
+        "test=always",
+    ],
+}
+
+
+def main(words: list[str]) -> int:
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if not {"data", "output"} <= set(given) or set(given) - {"data", "output", "only", "jobs"} or len(given) < len(words):
+        print(__doc__)
+        return 2
+    chosen = given["only"].split(",") if "only" in given else list(STEPS)
+    unknown = [name for name in chosen if name not in STEPS]
+    if unknown:
+        print(f"only={','.join(unknown)} is unknown: {', '.join(STEPS)}", file=sys.stderr)
+        return 2
+    data, output = Path(given["data"]).resolve(), Path(given["output"]).resolve()
+    write_manifests(data, output / "manifests")
+    for name in chosen:
+        code = trained(name, output, int(given.get("jobs", 2))) or reported(output / name)
+        if code:
+            return code
+    print(f"\nTables and plots of each step: {output}/*/report")
+    return 0
+
+
+def trained(name: str, output: Path, jobs: int) -> int:
+    """Runs a sweep, or goes on with it; jobs side by side have one thread each."""
+    folder = output / name
+    words = [
+        *("data=manifest", "data.balance=source", "trainer.precision=bf16-mixed", "logger=csv"),
+        *("loader.num_workers=0", "loader.cache=disk", f"loader.cache_folder={output / 'cache'}"),
+        *("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={folder}"),
+        *(word.replace("MANIFESTS", str(output / "manifests")) for word in STEPS[name]),
+        *(["sweep.resume=true"] if (folder / "sweep.json").is_file() else []),
+    ]
+    last = {word.partition("=")[0]: word for word in words}  # a step's own word wins
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    command = [sys.executable, str(HERE.parent / "train.py"), "--multirun", *last.values()]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def reported(folder: Path) -> int:
+    command = [sys.executable, "-m", "lungseg.cli", "report", str(folder), f"output={folder / 'report'}"]
+    return subprocess.run(command, check=False).returncode
+
+
+def write_manifests(data: Path, folder: Path) -> None:
+    """Tables of image, mask, patient, split and source, for the steps above."""
+    learnt = {name: rows_of(data, name, "Train", "train") for name in ("finding_lungs", "lctsc")}
+    judged = [row for name in ("finding_lungs", "lctsc", "lungsegdb", "covid19_ct_seg") for row in rows_of(data, name, "Test", "test")]
+    as_val = {name: [row | {"split": "val"} for row in rows] for name, rows in learnt.items()}
+    tables = {
+        "train": [*learnt["finding_lungs"], *learnt["lctsc"]],
+        "to_lctsc": [*learnt["finding_lungs"], *as_val["lctsc"]],
+        "to_finding": [*learnt["lctsc"], *as_val["finding_lungs"]],
+        "all": [*learnt["finding_lungs"], *learnt["lctsc"], *judged],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def rows_of(data: Path, name: str, part: str, split: str) -> list[dict[str, object]]:
+    """A row for each pair of a set; the source of a Test row says which kind of case it is."""
+    root, rows = data / name / part, []
+    masks = {path.name.partition(".")[0]: path for path in (root / "Masks").iterdir()}
+    for image in sorted((root / "Images").iterdir()):
+        stem = image.name.partition(".")[0]
+        patient, source = stem, name if part == "Train" else f"{name} {part}"
+        if name == "finding_lungs":
+            patient = "_".join(stem.split("_")[:2])
+            source += " prone" if patient in PRONE else ""
+        if name == "lungsegdb":
+            source += " tumour" if stem in TUMOUR else ""
+        if name == "covid19_ct_seg":
+            patient = stem.partition("_")[0]
+        slope = FINDING_SLOPE if name == "finding_lungs" else 1
+        rows.append(
+            {
+                "image": image,
+                "mask": masks[stem],
+                "patient": f"{name} {patient}",
+                "split": split,
+                "slope": slope,
+                "intercept": 0,
+                "source": source,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
