@@ -2,8 +2,8 @@
 
     python benchmarks/evidence.py data=DIR output=DIR [only=screening,residual] [jobs=2]
 
-``data`` holds finding_lungs and lctsc (Train and Test), lungsegdb and covid19_ct_seg (Test), each with Images and Masks. Choices are
-made by validation on the Train sets alone: the Test sets are opened by the last step only, in columns of their own.
+``data`` holds finding_lungs and lctsc (Train and Test), lungsegdb and covid19_ct_seg (Test), each with Images and Masks. Choices
+are made by validation on the Train sets alone: the Test sets are opened by the last step only, in columns of their own.
 """
 
 import csv
@@ -96,7 +96,9 @@ def reported(folder: Path) -> int:
 def write_manifests(data: Path, folder: Path) -> None:
     """Tables of image, mask, patient, split and source, for the steps above."""
     learnt = {name: rows_of(data, name, "Train", "train") for name in ("finding_lungs", "lctsc")}
-    judged = [row for name in ("finding_lungs", "lctsc", "lungsegdb", "covid19_ct_seg") for row in rows_of(data, name, "Test", "test")]
+    judged = [
+        row for name in ("finding_lungs", "lctsc", "lungsegdb", "covid19_ct_seg") for row in rows_of(data, name, "Test", "test")
+    ]
     as_val = {name: [row | {"split": "val"} for row in rows] for name, rows in learnt.items()}
     tables = {
         "train": [*learnt["finding_lungs"], *learnt["lctsc"]],

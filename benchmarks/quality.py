@@ -220,7 +220,7 @@ def _result(bench: Bench, name: str, candidate: Candidate, steps: int, seed: int
 
     def make() -> dict[str, Any]:
         module, clock = trained(bench, candidate.build, steps, seed, f"{name}, seed {seed}")
-        figures = judged(bench, module, clock.device)
+        figures = judged(bench, module)
         counted = {"steps": steps, "images": clock.images, "last_lr": clock.last_lr}
         timed = {"seconds": clock.seconds, "step_seconds": clock.step_seconds}
         return {"network": name, "seed": seed, **counted, **timed, "figures": figures}

@@ -22,7 +22,7 @@ from lungseg.data.dataset import Batch
 from lungseg.errors import UserError
 from lungseg.files import write_text
 from lungseg.log import log
-from lungseg.metrics.cases import TOLERANCE, image_figures
+from lungseg.metrics.cases import TOLERANCE
 from lungseg.metrics.statistics import by_patient
 from lungseg.nets.blocks import EncoderDecoder
 from lungseg.training.cost import precision_for
@@ -80,7 +80,6 @@ class Clock(Callback):
     def __init__(self, said: str, steps: int) -> None:
         self.said, self.steps = said, steps
         self.images, self.last_lr = 0, math.nan
-        self.device = torch.device("cpu")
         self._seconds: list[float] = []
 
     @property
@@ -94,7 +93,6 @@ class Clock(Callback):
         return median(self._seconds[1:] or self._seconds)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.device = trainer.strategy.root_device
         self._said_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,8 +101,8 @@ class Clock(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # or only the asking would be timed
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # or only the asking would be timed
         self._seconds.append(time.perf_counter() - self._began)
         self.images += len(batch.ids)
         self.last_lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -127,43 +125,32 @@ def trained(
     job, clock = bench.job, Clock(said, steps)
     pl.seed_everything(seed, workers=False, verbose=False)
     module = SegmentationModule({}, job.loss, job.preprocess, job.optimization, build())
-    budget = {"max_epochs": -1, "max_steps": steps, "limit_val_batches": 0, "devices": 1, "strategy": "auto"}
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    precision = precision_for(job.trainer)
-    try:
-        trainer = pl.Trainer(
-            **{**job.trainer, **budget, **silent, "precision": precision},
-            callbacks=[EpochDraws(seed), clock],
-            use_distributed_sampler=False,
-        )
-        trainer.fit(module, datamodule=bench.seeded(seed))
-    except MisconfigurationException as error:
-        raise UserError(f"trainer cannot train with these settings: {' '.join(str(error).split())}") from error
+    trainer = _trainer(job, [EpochDraws(seed), clock], max_epochs=-1, max_steps=steps, limit_val_batches=0)
+    trainer.fit(module, datamodule=bench.seeded(seed))
     return module, clock
 
 
-def judged(bench: Bench, module: SegmentationModule, device: torch.device) -> dict[str, list[float | None]]:
+def judged(bench: Bench, module: SegmentationModule) -> dict[str, list[float | None]]:
     """The figures of ``lungseg.metrics.cases.image_figures`` for each validation patient, means over its slices; None where there
     is none. Patients come in the order of their slices; their names are not among them."""
-    cache = bench.data.val
-    assert cache is not None
-    net = module.deployed.to(device).eval()
-    spacings = {index: scan.spacing_mm for scan in cache.scans for index in scan.slices}
-    rows = []
-    for index in range(len(cache)):
-        image = torch.from_numpy(bench.job.preprocess.normalise(cache.image(index)))[None, None].to(device)
-        with torch.inference_mode():
-            logits = net(image)[0, 0].cpu().numpy()
-        truth = cache.truth(index)
-        found = bench.job.preprocess.from_grid(logits, (truth.shape[0], truth.shape[1])) > 0
-        spacing_mm = spacings.get(index)
-        rows.append(image_figures(found, truth, None if spacing_mm is None else (spacing_mm[1], spacing_mm[2])))
+    module.figures.clear()
+    _trainer(bench.job, [], limit_val_batches=None).validate(module, datamodule=bench.data, verbose=False)
     patients = _patients(bench)
+    rows = [module.figures[index] for index in range(len(patients))]
     figures = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         means = by_patient(np.array([row.get(key, math.nan) for row in rows]), patients)
         figures[key] = [None if math.isnan(value) else round(value, 6) for value in means.values()]
     return figures
+
+
+def _trainer(job: Job, callbacks: list[Callback], **own: Any) -> pl.Trainer:
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    alone = {"devices": 1, "strategy": "auto", "precision": precision_for(job.trainer), "use_distributed_sampler": False}
+    try:
+        return pl.Trainer(**{**job.trainer, **silent, **alone, **own}, callbacks=callbacks)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
 
 
 def settings(bench: Bench) -> dict[str, Any]:
