@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -50,7 +51,7 @@ from lungseg.training.pace import spoken
 from lungseg.training.trainer import interruptible, quiet_libraries
 from quality_networks import multiply_adds, recipes, unused_parameters
 from quality_tables import as_table, summary
-from quality_trainings import Bench, judged, keep_settings, settings, trained
+from quality_trainings import Bench, judged, keep_settings, load_average, settings, trained
 
 REFERENCE = "resunet_small"
 NETWORKS = (REFERENCE, "unet_small", *recipes(128))
@@ -196,9 +197,9 @@ def _of_seed(
             f"{REFERENCE} alone would take about {spoken(estimates[REFERENCE])}: choose a larger max_minutes or fewer images."
         )
     for name in slow:
-        about = f"equal images would take about {spoken(estimates[name])}, and max_minutes is {options.max_minutes:g}"
+        about = f"it would take about {spoken(estimates[name])}, and max_minutes is {options.max_minutes:g}"
         left_out[f"{name}, equal images"] = about
-        log.warning(f"{name} is trained for equal seconds only: {about}.")
+        log.warning(f"{name} is left out of equal images: {about}.")
     total = sum(estimates[name] for name in candidates if name not in slow) + (len(candidates) - 1) * estimates[REFERENCE]
     log.info(f"Seed {seed}: {steps} steps for equal images; all trainings take about {spoken(total)}, less what is done already.")
 
@@ -222,7 +223,7 @@ def _result(bench: Bench, name: str, candidate: Candidate, steps: int, seed: int
         module, clock = trained(bench, candidate.build, steps, seed, f"{name}, seed {seed}")
         figures = judged(bench, module)
         counted = {"steps": steps, "images": clock.images, "last_lr": clock.last_lr}
-        timed = {"seconds": clock.seconds, "step_seconds": clock.step_seconds}
+        timed = {"seconds": clock.seconds, "step_seconds": clock.step_seconds, "load": load_average()}
         return {"network": name, "seed": seed, **counted, **timed, "figures": figures}
 
     return bench.kept(f"{name}-{steps}steps-seed{seed}", make)
@@ -243,8 +244,13 @@ def _report(
         f"{size} x {size}, {len(options.seeds)} seed{many}, settings chosen for {REFERENCE}; the other networks' makers train them "
         "longer and otherwise."
     )
-    gone = [f"Left out: {name}: {reason}." for name, reason in left_out.items()]
-    table = "\n".join([as_table(rows, REFERENCE), "", limits, *gone])
+    notes = [f"Left out: {name}: {reason}." for name, reason in left_out.items()]
+    others = max(one["load"] or 0.0 for one in results) - torch.get_num_threads()
+    if others > 1:
+        notes.append(
+            f"Other programs were at work (up to {others:.0f} at a time): seconds, and so equal seconds, are not to be trusted."
+        )
+    table = "\n".join([as_table(rows, REFERENCE), "", limits, *notes])
     record = {
         "limits": limits,
         **settings(bench),

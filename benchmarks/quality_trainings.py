@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,6 +153,11 @@ def _trainer(job: Job, callbacks: list[Callback], **own: Any) -> pl.Trainer:
         return pl.Trainer(**{**job.trainer, **silent, **alone, **own}, callbacks=callbacks)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer does not accept these settings: {' '.join(str(error).split())}") from error
+
+
+def load_average() -> float | None:
+    """Threads that wanted a processor during the last minute, our own among them; None where the system does not say."""
+    return None if sys.platform == "win32" else os.getloadavg()[0]
 
 
 def settings(bench: Bench) -> dict[str, Any]:

@@ -25,7 +25,6 @@ def installed(name: str, size: int) -> Recipe:
 
 
 @pytest.mark.parametrize("name", recipes(64))
-@pytest.mark.filterwarnings("default")  # of other makers' packages, when they are imported
 def test_a_network_gives_one_logit_a_pixel_and_learns_from_each(name: str) -> None:
     net = installed(name, 64).build()
     image = torch.rand(2, 1, 50, 70)
@@ -37,7 +36,6 @@ def test_a_network_gives_one_logit_a_pixel_and_learns_from_each(name: str) -> No
 
 
 @pytest.mark.parametrize("name", recipes(128))
-@pytest.mark.filterwarnings("default")
 def test_a_network_is_as_large_as_its_maker_has_it(name: str) -> None:
     net = installed(name, 128).build()
     parameters, unused = PARAMETERS[name]

@@ -86,7 +86,7 @@ def test_a_network_that_takes_too_long_is_left_out_and_said(finished: tuple[Path
     trial.write_text(json.dumps({**json.loads(trial.read_text()), "trial_step_seconds": 7200}))
     done = quality(f"output={folder}", *COMMAND)
     assert done.code == 0
-    assert "unet_small is trained for equal seconds only: equal images would take about 4.0 h" in done.out
+    assert "unet_small is left out of equal images: it would take about 4.0 h, and max_minutes is 60." in done.out
     assert list(record(folder)["left_out"]) == ["unet_small, equal images"]
     budgets = [row["budget"] for row in record(folder)["summary"] if row["network"] == "unet_small"]
     assert budgets == ["equal seconds"]
@@ -134,7 +134,6 @@ def test_patients_of_a_folder_are_validated_by_the_first_of_five_folds(dataset: 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of other makers' packages, when they are imported
 def test_every_network_that_is_installed_is_trained(tmp_path: Path) -> None:
     there = [name for name, recipe in recipes(SIZE).items() if recipe.installed() is not None]
     if not there:
