@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.folders import as_typed, from_here
 from lungseg.commands.progress import count_of, progress
-from lungseg.commands.words import parse
+from lungseg.commands.words import parse, unquoted
 from lungseg.errors import UserError
 from lungseg.files import writing
 
@@ -112,7 +112,7 @@ def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, S
     if sum(one is not None for one in given) != 1:
         raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
     shared: dict[str, Any] = {
-        "patient_regex": _unquoted(options.data_patient_regex),
+        "patient_regex": unquoted(options.data_patient_regex),
         "mask_values": options.data_mask_values,
         "ignore_values": options.data_ignore_values,
     }
@@ -132,13 +132,6 @@ def _say(level: Callable[[str], None], sentences: Sequence[str], what: str) -> N
         level(sentence)
     if len(sentences) > SAID:
         level(f"... and {len(sentences) - SAID} more {what}, all on the page and in check.json")
-
-
-def _unquoted(pattern: str | None) -> str | None:
-    """A regular expression without the quotes that Hydra wants round it in a training's command."""
-    if pattern and len(pattern) > 1 and pattern[0] == pattern[-1] and pattern[0] in "'\"":
-        return pattern[1:-1]
-    return pattern
 
 
 def _check_output(output: Path, parts: "Mapping[str, Sequence[FileCase]]") -> None:

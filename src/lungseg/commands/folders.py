@@ -43,7 +43,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def is_predictions(output: Path) -> bool:
     """Whether a folder is the output of an earlier prediction, finished or not."""
-    return (output / HIDDEN).is_dir() or (output / "summary.csv").is_file()
+    return (output / HIDDEN).is_dir() or ((output / "summary.csv").is_file() and not (output / "cases.csv").is_file())
 
 
 def newest(below: str, sign: str) -> list[Path]:

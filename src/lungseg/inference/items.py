@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
-from lungseg.files import HIDDEN
+from lungseg.files import DICOM_SEG, HIDDEN, OVERLAYS, PROBABILITIES
 from lungseg.imaging.dicom_seg import Maker
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.series import Series
@@ -157,9 +157,9 @@ def _ways(source: Source, output: Path, wanted: str | None) -> Iterator[Item]:
         yield Item(
             source,
             mask=output / folder / mask,
-            overlay=output / "overlays" / folder / f"{mask}.overlay.png",
-            probability=output / "probabilities" / folder / f"{mask}.probability{ending}",
-            segmentation=output / "dicom_seg" / folder / f"{stem}.dcm",
+            overlay=output / OVERLAYS / folder / f"{mask}.overlay.png",
+            probability=output / PROBABILITIES / folder / f"{mask}.probability{ending}",
+            segmentation=output / DICOM_SEG / folder / f"{stem}.dcm",
             record=output / HIDDEN / folder / f"{mask}.json",
         )
 
