@@ -1,0 +1,183 @@
+"""Intervals and paired tests: they cover what they promise, and say nothing where there is too little."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lungseg.metrics.statistics import LEAST_PATIENTS, Interval, by_patient, mean_interval, paired
+
+laws = settings(deadline=None, max_examples=40)
+figures = st.floats(-1, 1).map(lambda value: round(value, 3))
+
+
+def tables(least: int = LEAST_PATIENTS) -> st.SearchStrategy[np.ndarray]:
+    """(runs, patients), entries missing here and there."""
+    shapes = st.tuples(st.integers(1, 3), st.integers(least, 12))
+    return shapes.flatmap(lambda shape: arrays(np.float64, shape, elements=st.one_of(figures, figures, st.just(math.nan))))
+
+
+def interval_of(values: np.ndarray) -> Interval | None:
+    return mean_interval(values, draws=400)
+
+
+def width(values: np.ndarray) -> float:
+    interval = mean_interval(values, draws=2000)
+    assert interval is not None
+    return interval.high - interval.low
+
+
+def present(values: np.ndarray) -> int:
+    return int(np.isfinite(values).any(axis=0).sum())
+
+
+@given(values=tables(least=1))
+@laws
+def test_an_interval_holds_the_mean_and_needs_five_patients(values: np.ndarray) -> None:
+    interval = interval_of(values)
+    assert (interval is None) == (present(values) < LEAST_PATIENTS)
+    if interval is not None:
+        spread = np.nanmax(values) - np.nanmin(values)
+        assert interval.low - 0.2 * spread <= np.nanmean(values) <= interval.high + 0.2 * spread
+
+
+@given(values=tables(), data=st.data())
+@laws
+def test_blind_to_the_order_of_patients(values: np.ndarray, data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(values.shape[1])))
+    assert interval_of(values[:, order]) == interval_of(values)
+    other = np.roll(values, 1, axis=0) ** 2
+    there, turned = paired(values, other), paired(values[:, order], other[:, order])
+    assert turned.difference == pytest.approx(there.difference, nan_ok=True)
+    assert replace(turned, difference=there.difference) == there
+
+
+@given(values=tables(), factor=st.floats(0.1, 10), shift=figures)
+@laws
+def test_intervals_have_the_unit_of_their_values(values: np.ndarray, factor: float, shift: float) -> None:
+    plain, other = interval_of(values), interval_of(factor * values + shift)
+    assert (plain is None) == (other is None)
+    if plain is not None and other is not None:
+        expected = plain.low * factor + shift, plain.high * factor + shift
+        assert (other.low, other.high) == pytest.approx(expected, abs=1e-9)
+
+
+@given(values=arrays(np.float64, st.integers(5, 12), elements=figures))
+@laws
+def test_one_run_may_be_a_row(values: np.ndarray) -> None:
+    assert interval_of(values) == interval_of(values[None])
+
+
+def test_the_same_figure_for_all_leaves_no_doubt() -> None:
+    assert mean_interval(np.full((3, 8), 0.5)) == Interval(0.5, 0.5)
+
+
+def test_an_interval_of_many_patients_is_the_textbook_one() -> None:
+    values = np.random.default_rng(0).normal(0.9, 0.05, 200)
+    interval = mean_interval(values)
+    error = values.std(ddof=1) / math.sqrt(200)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx(
+        (values.mean() - 1.97 * error, values.mean() + 1.97 * error), abs=0.1 * error
+    )
+
+
+def covered(patients: int, runs: int, run_spread: float, times: int = 300) -> float:
+    """How often the interval holds the true mean, 0, of patients that differ by 1 and runs that differ by this much."""
+    rng = np.random.default_rng(5)
+    hits = 0
+    for seed in range(times):
+        noise = 0.2 * rng.standard_normal((runs, patients))
+        values = rng.standard_normal(patients) + run_spread * rng.standard_normal((runs, 1)) + noise
+        interval = mean_interval(values, draws=400, seed=seed)
+        assert interval is not None
+        hits += interval.low <= 0 <= interval.high
+    return hits / times
+
+
+# Of 300 intervals that hold the mean 95 times in 100, 91 to 99 in 100 do, but for once in a thousand times.
+@pytest.mark.parametrize(
+    ("patients", "runs", "run_spread"), [(5, 1, 0), (8, 1, 0), (30, 1, 0), (20, 5, 0.2), (12, 3, 0.5)], ids=str
+)
+def test_intervals_hold_the_mean_as_often_as_they_say(patients: int, runs: int, run_spread: float) -> None:
+    assert 0.91 <= covered(patients, runs, run_spread) <= 0.99
+
+
+def test_seeds_that_differ_make_the_interval_wider() -> None:
+    rng = np.random.default_rng(2)
+    patients = rng.standard_normal(30)
+    alike, apart = np.tile(patients, (4, 1)), patients + np.array([[-0.5], [-0.2], [0.1], [0.6]])
+    assert width(alike) == pytest.approx(width(patients), rel=0.05)
+    assert width(apart) > 1.3 * width(apart.mean(axis=0))
+
+
+def test_folds_are_one_run() -> None:
+    """Five runs, each with patients of its own, as a cross-validation has them; with another seed twice as many."""
+    rng = np.random.default_rng(3)
+    whole = rng.standard_normal((2, 20))
+    folds = np.full((5, 20), np.nan), np.full((5, 20), np.nan)
+    for part, seed in zip(folds, whole, strict=True):
+        for k in range(5):
+            part[k, k::5] = seed[k::5]
+    assert interval_of(folds[0]) == interval_of(whole[0])
+    assert interval_of(np.concatenate(folds)) == interval_of(whole)
+
+
+@given(values=tables())
+@laws
+def test_equal_figures_cannot_be_told_apart(values: np.ndarray) -> None:
+    found = paired(values, values.copy())
+    assert found.patients == found.equal == present(values)
+    assert found.better == found.worse == 0
+    if found.patients:
+        assert found.difference == 0
+    if found.patients >= LEAST_PATIENTS:
+        assert (found.interval, found.p_value) == (Interval(0, 0), 1.0)
+
+
+@given(a=tables(), data=st.data())
+@laws
+def test_exchanging_both_sides_turns_the_sign(a: np.ndarray, data: st.DataObject) -> None:
+    b = data.draw(arrays(np.float64, a.shape, elements=st.one_of(figures, figures, st.just(math.nan))))
+    there, back = paired(a, b), paired(b, a)
+    both = np.isfinite(a - b)
+    assert there.patients == back.patients == both.any(axis=0).sum() == there.better + there.worse + there.equal
+    assert (there.better, there.worse) == (back.worse, back.better)
+    assert there.difference == pytest.approx(-back.difference, nan_ok=True)
+    assert (there.interval is None) == (there.p_value is None) == (there.patients < LEAST_PATIENTS)
+    if there.p_value is not None:
+        assert there.p_value == pytest.approx(back.p_value)
+        assert 0 < there.p_value <= 1
+
+
+def test_what_the_test_says_by_hand() -> None:
+    """Five patients, all better: of 32 ways to give signs two are as extreme. Rounding errors are no differences."""
+    a = np.array([0.91, 0.92, 0.93, 0.94, 0.95])
+    found = paired(a, a - [0.01, 0.02, 0.03, 0.04, 0.05])
+    assert (found.better, found.worse, found.equal, found.patients) == (5, 0, 0, 5)
+    assert found.p_value == pytest.approx(2 / 32)
+    assert found.difference == pytest.approx(0.03)
+    assert found.interval is not None
+    assert found.interval.low > 0
+    same = paired(np.array([0.1 + 0.2] * 5), np.array([0.3] * 5))
+    assert (same.equal, same.p_value) == (5, 1.0)
+    few = paired(a[:4], a[:4] - 0.1)
+    assert (few.difference, few.interval, few.p_value) == (pytest.approx(0.1), None, None)
+    none = paired(np.full((2, 3), np.nan), np.zeros((2, 3)))
+    assert math.isnan(none.difference)
+    assert none.patients == 0
+
+
+def test_pairs_have_one_shape() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        paired(np.zeros((2, 5)), np.zeros((1, 5)))
+
+
+def test_cases_of_a_patient_are_averaged() -> None:
+    means = by_patient(np.array([0.9, 0.2, 0.7, np.nan, np.nan]), ["b", "a", "b", "a", "c"])
+    assert list(means) == ["b", "a", "c"]
+    assert means == pytest.approx({"b": 0.8, "a": 0.2, "c": math.nan}, nan_ok=True)
