@@ -24,6 +24,7 @@ from lungseg.inference.resume import Records
 from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
 from lungseg.inference.volumes import Prepared, Raw, Settings, finish, pass_through, prepare
+from lungseg.metrics.cases import case_figures
 from lungseg.metrics.overlap import overlap, summarise
 
 T = TypeVar("T")
@@ -220,13 +221,17 @@ def _written(item: Item, ready: _Ready, raw: Raw, plan: _Plan) -> Result:
     said = (*item.source.doubts, *ready.scan.doubts, *doubts, *found.warnings)
     began, lung = time.perf_counter(), found.labels
     said += write(item, volume, found, truth, plan.extras, said)
+    written = time.perf_counter()
+    spacing_mm = found.volume.grid.spacing_mm if found.volume.grid is not None else None
+    figures = {} if truth is None else case_figures(lung > 0, truth, spacing_mm)
     result = Result(
         item,
         lung_fraction=np.count_nonzero(lung) / lung.size,
-        seconds={"reading": ready.seconds, **found.seconds, "writing": time.perf_counter() - began},
+        seconds={"reading": ready.seconds, **found.seconds, "writing": written - began, "scores": time.perf_counter() - written},
         remarks=(*item.source.remarks, *ready.scan.remarks, *found.remarks),
         warnings=said,
         scores=() if truth is None else tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True)),
+        figures=figures,
         lungs=found.lungs,
         shape=volume.voxels.shape,
         spacing_mm=() if volume.grid is None else volume.grid.spacing_mm,

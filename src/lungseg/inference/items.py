@@ -79,6 +79,7 @@ class Result:
     """What came of one scan or picture.
 
     Attributes:
+        scores, figures: against the truth, where there is one: of each slice, and those of ``metrics.cases``.
         error: a sentence, or None where there is a mask; ``cause`` is its traceback.
         is_mask: it was left out, for it is itself a mask.
         kept: it was done by an earlier run.
@@ -90,6 +91,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     scores: tuple[Overlap, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
     lungs: tuple[Lung, ...] = ()
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
