@@ -65,7 +65,7 @@ def find_table(where: Path, part: str | None = None, kind: Kind = "images") -> P
     if where.is_file():
         return where if kind == "images" else None
     names = [f"{one}_{kind}.csv" for one in ((part,) if part else PARTS)]
-    if kind == "images" and part is None:
+    if kind == "images":
         names += WITH_BOTH
     return next((where / name for name in names if (where / name).is_file()), None)
 
@@ -105,3 +105,13 @@ def _number(cell: str, figure: str, table: Path) -> float:
         raise UserError(
             f"{table} has {printable(cell)!r} in the column {printable(figure)}, which is no number: {NEEDED}."
         ) from None
+
+
+def cell(value: float) -> str:
+    """A figure in a table."""
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def short(value: float) -> str:
+    """A figure on the screen."""
+    return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f}" if abs(value) < 10 else f"{value:.1f}"  # + 0.0: -0 is 0
