@@ -99,7 +99,7 @@ def test_cases_of_one_side_alone_are_said(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a", HARD), run(tmp_path / "b", HARD[:-1])
     done = compare(a, b, "-q")
     assert done.code == 0
-    assert "only A has 3 cases, which take no part: p19_a.png, p19_b.png, p19_c.png" in done.out
+    assert "only A has 3 cases without a partner: p19_a.png, p19_b.png, p19_c.png" in done.out
     assert "beats" not in done.out
     assert_refused(compare(a, run(tmp_path / "c", HARD, first=50)), "share no case")
 

@@ -25,9 +25,9 @@ lungseg compare: says whether A beats B on the same cases, or that the data cann
   debug=true           what lies behind an error too, as a traceback
 
 Cases are matched by name, and the differences of a patient's cases averaged. A wins a figure if the 95 % interval of the mean
-difference (bootstrap over patients) excludes 0 and Wilcoxon's signed rank test has p below 0.05; of several runs the interval alone
-decides, which is then over runs and patients. Of signed figures, such as volume errors, the size counts. With fewer than 5 patients
-there is neither interval nor test. Exit code: 0 compared, 2 refused.
+difference (bootstrap over patients) excludes 0 and Wilcoxon's signed rank test has p below 0.05; of several seeds the interval
+alone decides, which is then over runs and patients; folds are parts of one run. Of signed figures, such as volume errors, the size
+counts. With fewer than 5 patients there is neither interval nor test. Exit code: 0 compared, 2 refused.
 
 {definitions}"""
 USAGE = "compare takes two runs: lungseg compare RUN_A RUN_B"

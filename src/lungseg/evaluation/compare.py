@@ -49,12 +49,14 @@ class Comparison:
     """What came of it.
 
     Attributes:
+        is_repeated: some patient is in more than one run: runs are seeds, and no folds.
         only_a, only_b: names of cases, once each, that the other side lacks in the same run.
     """
 
     outcomes: tuple[Outcome, ...]
     cases: tuple[CasePair, ...]
     runs: int
+    is_repeated: bool
     patients: int
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
@@ -63,8 +65,8 @@ class Comparison:
 def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
     """The runs of one choice against those of another, the first against the first and so on.
 
-    A wins a figure if the 95 % interval of the mean difference excludes 0 and, of a single run, Wilcoxon's p is below ``SURE`` too;
-    several runs are told by the interval, which is over runs and patients.
+    A wins a figure if the 95 % interval of the mean difference excludes 0 and Wilcoxon's p is below ``SURE``. Where patients come
+    in several runs, as with seeds, the interval alone decides, which is over runs and patients.
 
     Raises:
         UserError: there are not as many runs on both sides, or two share no case or no figure.
@@ -73,7 +75,8 @@ def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
         raise UserError(f"A has {len(a)} runs and B {len(b)}: give as many of both, those of one seed at the same place.")
     matched = [_matched(own, other, run) for run, (own, other) in enumerate(zip(a, b, strict=True), 1)]
     cases = tuple(case for run, (own, other, pairs) in enumerate(matched, 1) for case in _cases(own, other, pairs, run))
-    outcomes = tuple(found for figure in HIGHER_IS_BETTER if (found := _outcome(figure, cases, len(a))) is not None)
+    is_repeated = len({(case.run, case.patient) for case in cases}) > len({case.patient for case in cases})
+    outcomes = tuple(found for figure in HIGHER_IS_BETTER if (found := _outcome(figure, cases, len(a), is_repeated)) is not None)
     if not outcomes:
         raise UserError("A and B share no figure: score both with lungseg evaluate, and compare its folders.")
     only_a = dict.fromkeys(name for own, _, pairs in matched for i, name in enumerate(own.names) if i not in dict(pairs))
@@ -81,7 +84,7 @@ def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
     only_b = dict.fromkeys(
         name for (_, own, _), used in zip(matched, taken, strict=True) for i, name in enumerate(own.names) if i not in used
     )
-    return Comparison(outcomes, cases, len(a), len({case.patient for case in cases}), tuple(only_a), tuple(only_b))
+    return Comparison(outcomes, cases, len(a), is_repeated, len({case.patient for case in cases}), tuple(only_a), tuple(only_b))
 
 
 def _matched(a: Cases, b: Cases, run: int) -> tuple[Cases, Cases, list[tuple[int, int]]]:
@@ -107,7 +110,7 @@ def _cases(a: Cases, b: Cases, pairs: Sequence[tuple[int, int]], run: int) -> It
         yield CasePair(run, a.names[own], patient, {figure: both for figure, both in values.items() if np.isfinite(both).all()})
 
 
-def _outcome(figure: str, cases: Sequence[CasePair], runs: int) -> Outcome | None:
+def _outcome(figure: str, cases: Sequence[CasePair], runs: int, is_repeated: bool) -> Outcome | None:
     have = [case for case in cases if figure in case.figures]
     if not have:
         return None
@@ -122,10 +125,10 @@ def _outcome(figure: str, cases: Sequence[CasePair], runs: int) -> Outcome | Non
                 table[run, patients.index(patient)] = mean
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
     gain = paired(sign * a, sign * b)
-    return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, _winner(gain, runs))
+    return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, _winner(gain, is_repeated))
 
 
-def _winner(gain: Paired, runs: int) -> str:
-    if gain.interval is None or gain.p_value is None or (runs == 1 and gain.p_value >= SURE):
+def _winner(gain: Paired, is_repeated: bool) -> str:
+    if gain.interval is None or gain.p_value is None or (not is_repeated and gain.p_value >= SURE):
         return ""
     return "A" if gain.interval.low > 0 else "B" if gain.interval.high < 0 else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lungseg.errors import count_of
+from lungseg.errors import count_of, printable
 from lungseg.evaluation.compare import Comparison, Outcome
 from lungseg.evaluation.tables import short
 from lungseg.log import aligned
@@ -40,7 +40,7 @@ def sentences(found: Comparison) -> Iterator[str]:
     open_ = [outcome for outcome in found.outcomes if not outcome.winner]
     if open_:
         yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
-    ruled = "the interval decides, which is over runs and patients" if found.runs > 1 else "interval and test must agree"
+    ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
     tested = f"{count_of(len(found.outcomes), 'figure')} were tested ({ruled}), and p is not corrected for that"
     yield f"{tested}: of 20 figures without any difference one has p < 0.05 by chance."
 
@@ -50,7 +50,8 @@ def left_out(found: Comparison) -> Iterator[str]:
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            yield f"only {side} has {count_of(len(names), 'case')}, which take no part: {', '.join(names[:NAMED])}{more}"
+            named = ", ".join(map(printable, names[:NAMED]))
+            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {named}{more}"
 
 
 def as_csv(found: Sequence[tuple[str, Comparison]]) -> str:
@@ -128,7 +129,7 @@ def _per_case(found: Comparison) -> Iterator[tuple[str, ...]]:
     yield "run", "case", *(f"{TITLES[figure]} {side}" for figure in main for side in "AB")
     for case in found.cases[:LISTED]:
         both = [case.figures.get(figure) for figure in main]
-        yield str(case.run), case.name, *(short(value) for pair in both for value in pair or (float("nan"),) * 2)
+        yield str(case.run), printable(case.name), *(short(value) for pair in both for value in pair or (float("nan"),) * 2)
 
 
 def _won(outcome: Outcome, runs: int) -> str:
