@@ -92,6 +92,14 @@ def test_one_label_for_both_lungs_has_no_sides(tmp_path: Path) -> None:
     assert [(row["case"], row["side"], row["iou_3d"]) for row in rows] == [("a", "both", "1"), ("b", "both", "1")]
 
 
+def test_sides_that_mean_the_opposite_are_told(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.nii.gz", SIDES)
+    save(tmp_path / "made" / "a.nii.gz", np.where(SIDES > 0, 3 - SIDES, 0).astype(np.uint8))
+    done = evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out")
+    assert done.code == 0
+    assert "Warning: a: right and left lie the other way round" in done.out
+
+
 def test_two_files_and_the_values_that_are_lung(tmp_path: Path) -> None:
     mask = SIDES[12]
     truth, made = tmp_path / "truth.png", tmp_path / "made.png"

@@ -11,7 +11,7 @@ from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.folders import from_here, is_predictions, make_output
 from lungseg.commands.progress import progress
 from lungseg.commands.words import parse, unquoted
-from lungseg.errors import UserError, count_of
+from lungseg.errors import UserError, count_of, printable
 from lungseg.files import BESIDE, writing
 
 HELP = """\
@@ -97,9 +97,9 @@ def _evaluate(options: Options) -> int:
         with progress(console, "evaluating", len(cases), options.quiet) as advance:
             for one in judge(cases, reading):
                 if one.error:
-                    log.error(one.error)
+                    log.error(printable(one.error, most=5000))
                 for doubt in one.doubts:
-                    log.warning(f"{one.case.name}: {doubt}")
+                    log.warning(f"{printable(one.case.name)}: {doubt}")
                 worst = worst_first([*worst, one])
                 judged.append(replace(one, shown=None))
                 advance()

@@ -22,6 +22,7 @@ BOTH = "both"
 NAMES = {RIGHT: "right", LEFT: "left"}
 OWN = "prediction_values=1,2 say"  # what says which values of a predicted mask are lung
 TRUE = "mask_values=1,2 say"
+SWAPPED = "right and left lie the other way round in the two masks: here 1 is the patient's right lung and 2 the left one"
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,16 @@ def _judged(case: Case, reading: Reading) -> Judged:
     figures = {BOTH: case_figures(mask, true.labels, spacing_mm, reading.tolerance)}
     found = [_sides(one) for one in (own, true)]
     told = (LEFT in found[0], LEFT in found[1])
+    doubts = own.doubts
     if any(told) and all(values <= set(SIDES) for values in found):
+        if _are_swapped(own, true):
+            doubts += (SWAPPED,)
         for side, name in NAMES.items():
             one = np.where((true.labels == LUNG) & (true.stored != side), np.uint8(BACKGROUND), true.labels)
             figures[name] = case_figures(mask & (own.stored == side), one, spacing_mm, reading.tolerance)
     wrong = np.count_nonzero((mask != (true.labels == LUNG)) & (true.labels != IGNORE), axis=(1, 2))
     z = int(np.argmax(wrong))
-    return Judged(case, figures, doubts=own.doubts, told=told, shown=Shown(z, grid, mask[z].copy(), true.labels[z].copy()))
+    return Judged(case, figures, doubts=doubts, told=told, shown=Shown(z, grid, mask[z].copy(), true.labels[z].copy()))
 
 
 def _truth(path: Path, reading: Reading) -> tuple[Volume, Truth]:
@@ -168,6 +172,16 @@ def _truth(path: Path, reading: Reading) -> tuple[Volume, Truth]:
     volume = read(path).volume if suffix_of(path) in PLACED_SUFFIXES else Volume(read_mask(path))
     stored = volume.canonical().voxels
     return volume, Truth(labels_of(stored, path, reading.mask_values, reading.ignore_values, TRUE), stored)
+
+
+def _are_swapped(own: Truth, true: Truth) -> bool:
+    """Whether the sides agree better when those of one mask change places."""
+    agree, cross = 0, 0
+    for side, other in ((RIGHT, LEFT), (LEFT, RIGHT)):
+        here = (own.stored == side) & (own.labels == LUNG) & (true.labels == LUNG)
+        agree += int(np.count_nonzero(here & (true.stored == side)))
+        cross += int(np.count_nonzero(here & (true.stored == other)))
+    return cross > agree
 
 
 def _sides(mask: Truth) -> set[float]:

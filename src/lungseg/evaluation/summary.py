@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lungseg.errors import count_of
+from lungseg.errors import count_of, printable
 from lungseg.evaluation.cases import BOTH, NAMES, Judged
 from lungseg.evaluation.tables import cell, short
 from lungseg.log import aligned
@@ -142,7 +142,7 @@ def _rows(summary: Summary) -> Iterator[dict[str, Any]]:
 def _shown(line: Line) -> tuple[str, ...]:
     interval = "" if line.interval is None else f"{short(line.interval.low)} to {short(line.interval.high)}"
     numbers = (short(line.mean), interval, short(line.median), short(line.worst))
-    return line.side, TITLES[line.figure], *numbers, line.worst_case, str(line.cases)
+    return line.side, TITLES[line.figure], *numbers, printable(line.worst_case), str(line.cases)
 
 
 def _counts(summary: Summary) -> Iterator[str]:
