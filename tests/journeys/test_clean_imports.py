@@ -39,7 +39,8 @@ def test_prediction_needs_nothing_of_training(checkpoint_file: Path, tmp_path: P
 
 
 def test_help_loads_no_torch_and_says_everything() -> None:
-    for words in (["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["inspect", "--help"]):
+    commands = ("train", "predict", "inspect", "evaluate", "compare")
+    for words in (["--help"], ["--version"], *([command, "--help"] for command in commands)):
         out, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
         assert out
         assert not loaded & {"torch", "numpy", *TRAINING_ONLY}, words
@@ -63,6 +64,16 @@ def test_inspection_needs_no_torch(tmp_path: Path) -> None:
     save(tmp_path / "a.nrrd")
     said, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", "inspect", str(tmp_path))
     assert "2 scans would be segmented" in said
+    assert not loaded & {"torch", *TRAINING_ONLY}
+
+
+def test_evaluation_and_comparison_need_no_torch(tmp_path: Path) -> None:
+    for name in ("made", "truth"):
+        save(tmp_path / name / "a.nrrd", SIDES)
+    words = ("evaluate", f"predictions={tmp_path / 'made'}", f"truth={tmp_path / 'truth'}", f"output={tmp_path / 'out'}")
+    code = "from lungseg.cli import main\nassert main(sys.argv[1:]) == 0\nassert main(['compare', *2 * [sys.argv[4][7:]]]) == 0"
+    said, loaded = modules_after(code, *words)
+    assert "1 patient is too few" in said
     assert not loaded & {"torch", *TRAINING_ONLY}
 
 

@@ -17,7 +17,8 @@ from lungseg.checkpoint import CLASSES, Checkpoint, build_net
 from lungseg.data.dataset import Batch
 from lungseg.errors import UserError
 from lungseg.metrics.cases import image_figures
-from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap
+from lungseg.metrics.overlap import Overlap, overlap
+from lungseg.metrics.per_image import OverlapPerImage
 from lungseg.preprocess import Preprocess
 
 PARTS = ("train", "val", "test")
