@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from lungseg.metrics.statistics import LEAST_PATIENTS, Interval, by_patient, mean_interval, paired
 
@@ -90,6 +91,18 @@ def test_an_interval_of_many_patients_is_the_textbook_one() -> None:
     )
 
 
+@pytest.mark.parametrize("patients", [5, 8])
+def test_intervals_of_few_patients_are_as_wide_as_those_of_student(patients: int) -> None:
+    rng, ratios = np.random.default_rng(7), []
+    for seed in range(40):
+        values = rng.standard_normal(patients)
+        interval = mean_interval(values, draws=1000, seed=seed)
+        assert interval is not None
+        textbook = 2 * stats.t.ppf(0.975, patients - 1) * values.std(ddof=1) / math.sqrt(patients)
+        ratios.append((interval.high - interval.low) / textbook)
+    assert 0.93 < np.mean(ratios) < 1.03
+
+
 def covered(patients: int, runs: int, run_spread: float, times: int = 300) -> float:
     """How often the interval holds the true mean, 0, of patients that differ by 1 and runs that differ by this much."""
     rng = np.random.default_rng(5)
@@ -168,7 +181,9 @@ def test_what_the_test_says_by_hand() -> None:
     assert found.interval is not None
     assert found.interval.low > 0
     same = paired(np.array([0.1 + 0.2] * 5), np.array([0.3] * 5))
-    assert (same.equal, same.p_value) == (5, 1.0)
+    assert (same.equal, same.p_value, same.interval) == (5, 1.0, Interval(0, 0))
+    even = paired(np.tile([[0.3], [-0.1], [-0.2]], 5), np.zeros((3, 5)))
+    assert (even.equal, even.better, even.worse, even.p_value) == (5, 0, 0, 1.0)
     few = paired(a[:4], a[:4] - 0.1)
     assert (few.difference, few.interval, few.p_value) == (pytest.approx(0.1), None, None)
     none = paired(np.full((2, 3), np.nan), np.zeros((2, 3)))
