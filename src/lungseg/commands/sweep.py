@@ -112,7 +112,8 @@ class Sweep:
             print(f"  best checkpoint  {from_here(best.folder / 'checkpoints' / 'best.ckpt')}  (job {best.job})")
             print(f"  predict with     {predict_command(best.folder, self.command)}")
         print(f"  table            {from_here(plan.folder / 'sweep.csv')}")
-        print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}", flush=True)
+        print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}")
+        print(f"  compared         lungseg report {as_typed(plan.folder)}", flush=True)
         for said in wrong:
             print(f"Error: {said}", file=sys.stderr)
         if unfinished:

@@ -1,0 +1,267 @@
+"""Sweeps as they lie in their folders: what their jobs vary, which of them are repeats of one choice, and what is missing."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lungseg.errors import UserError, printable
+from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, outcome_of
+from lungseg.evaluation.tables import Cases, find_table, read_cases
+
+# What differs between the repeats of a choice: chance, and which patients validate.
+PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report
+REPEATS = ("seed", "data.seed", "data.fold", "data.split_seed", PATIENTS)
+# What may differ between folders and decides nothing of what is learnt.
+NEUTRAL = ("ckpt_path", "sweep", "test", "logger", "loader.num_workers", "loader.cache", "loader.cache_folder", "trainer.devices")
+# What a reader wants to know of what was the same for all, beside the options of the groups.
+TOLD = (
+    "preprocess.size",
+    "preprocess.normalisation",
+    "trainer.max_epochs",
+    "trainer.limit_train_batches",
+    "trainer.precision",
+    "loader.batch_size",
+    "optimization.lr",
+    "optimization.ema_decay",
+    "early_stopping",
+    "data.balance",
+    "data.folds",
+)
+UNTOLD_GROUPS = ("experiment", "logger")
+NEEDED = "give a folder that `lungseg train --multirun` has made"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is finished.
+
+    Attributes:
+        name: for sentences, with its folder where there are several sweeps.
+        settings: its values of what is varied, but for ``REPEATS``.
+        repeat: its values of these; jobs of two choices with the same ones are a pair.
+        config: resolved.
+        metrics: ``metrics.json``; what has no value is left out.
+        history: ``history.csv`` by column, a row an epoch, nan where nothing was validated.
+        val, test: the cases, if there is a table of them.
+    """
+
+    name: str
+    settings: dict[str, str]
+    repeat: tuple[str, ...]
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    history: dict[str, Floats]
+    val: Cases | None
+    test: Cases | None
+
+    def rest(self, setting: str) -> tuple[str, ...]:
+        """All but this setting: two jobs that have it in common are a pair."""
+        return (*self.repeat, *(value for name, value in self.settings.items() if name != setting))
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """What lies in one sweep's folder, or in several that are looked at together.
+
+    Attributes:
+        jobs: the finished ones, one for each choice and repeat.
+        planned: how many there are to be.
+        varied: the settings that differ between choices, each with its values.
+        repeats: the same of ``REPEATS``.
+        fixed: what was the same for all of what a reader wants to know.
+        missing: a sentence for each job that is not among ``jobs``, failed ones first.
+    """
+
+    jobs: tuple[Job, ...]
+    planned: int
+    varied: dict[str, tuple[str, ...]]
+    repeats: dict[str, tuple[str, ...]]
+    fixed: dict[str, str]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A job as its sweep has planned it, whether it has ended or not."""
+
+    name: str
+    outcome: Outcome
+    words: dict[str, str]
+    config: dict[str, Any]
+    chosen: dict[str, str]  # options of config groups that no word varies
+
+
+def read_sweeps(folders: Sequence[Path]) -> Sweeps:
+    """Reads sweeps, also while they run.
+
+    Raises:
+        UserError: a folder holds no sweep, or a file of it cannot be read.
+    """
+    planned = [job for folder in folders for job in _planned(folder, several=len(folders) > 1)]
+    names = list(dict.fromkeys([*(name for job in planned for name in job.words), *_between_folders(planned)]))
+    values = [{name: _value(job, name) for name in names} for job in planned]
+    several = [name for name in names if len({one[name] for one in values}) > 1]
+    jobs: dict[tuple[object, ...], Job] = {}
+    failed: list[str] = []
+    missing: list[str] = []
+    for job, named in zip(planned, values, strict=True):
+        if job.outcome.status != FINISHED:
+            words = " ".join(f"{name}={named[name]}" for name in several if name != PATIENTS)
+            said = f": {printable(job.outcome.error)}" if job.outcome.error else ""
+            (failed if said else missing).append(f"{job.name} ({words}) {_status(job.outcome)}{said}")
+            continue
+        settings = {name: named[name] for name in several if name not in REPEATS}
+        repeat = tuple(_written(_dotted(job.config, name)) for name in REPEATS)
+        key = (*settings.values(), *repeat)
+        if key in jobs:
+            missing.append(f"{job.name} repeats {jobs[key].name} and is left out")
+        else:
+            jobs[key] = _read_job(job, settings, repeat)
+    ordered = {name: tuple(dict.fromkeys(one[name] for one in values)) for name in several}
+    return Sweeps(
+        tuple(jobs.values()),
+        len(planned),
+        {name: ordered[name] for name in several if name not in REPEATS},
+        {name: ordered[name] for name in several if name in REPEATS},
+        _fixed(planned, several),
+        (*failed, *missing),
+    )
+
+
+def choices(jobs: Sequence[Job], settings: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+    """Jobs by their values of these settings, in the order in which they come."""
+    grouped: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        grouped.setdefault(tuple(job.settings[name] for name in settings), []).append(job)
+    return grouped
+
+
+def _planned(sweep: Path, several: bool) -> Iterator[_Planned]:
+    if not (sweep / PLAN).is_file():
+        raise UserError(f"{sweep} holds no {PLAN}: {NEEDED}.")
+    jobs = _json(sweep / PLAN).get("jobs")
+    if not jobs:
+        raise UserError(f"{sweep / PLAN} names no job: {NEEDED}.")
+    whole = sweep / "multirun.yaml"  # Hydra's own, with the options of all groups
+    hydra = (_yaml(whole) if whole.is_file() else {}).get("hydra", {})
+    chosen = {str(group): str(option) for group, option in hydra.get("runtime", {}).get("choices", {}).items()}
+    for entry in jobs:
+        folder = sweep / entry["folder"]
+        words = dict(word.lstrip("+").split("=", 1) for word in entry["overrides"])
+        name = f"job {entry['job']}" + (f" of {sweep.name}" if several else "")
+        yield _Planned(name, outcome_of(folder, entry["job"], entry["overrides"]), words, _yaml(folder / "config.yaml"), chosen)
+
+
+def _read_job(job: _Planned, settings: dict[str, str], repeat: tuple[str, ...]) -> Job:
+    folder = job.outcome.folder
+    metrics = {key: float(value) for key, value in _json(folder / "metrics.json").items() if value is not None}
+    val, test = (read_cases(folder, part) if find_table(folder, part) is not None else None for part in ("val", "test"))
+    if val is not None and not any(val.sources):
+        val = _with_patients(val, folder / "split.json")
+    return Job(job.name, settings, repeat, job.config, metrics, _history(folder / "history.csv"), val, test)
+
+
+def _with_patients(cases: Cases, split: Path) -> Cases:
+    """The same with patients and sources by the split, of a training whose table does not name them."""
+    known = {one["name"]: one for one in _json(split).get("val", [])} if split.is_file() else {}
+    rows = [known.get(name) or known.get(name.rpartition("#")[0], {}) for name in cases.names]  # name#3 is a slice of a scan
+    patients = [row.get("patient") or patient for row, patient in zip(rows, cases.patients, strict=True)]
+    return replace(cases, patients=tuple(patients), sources=tuple(row.get("source", "") for row in rows))
+
+
+def _status(outcome: Outcome) -> str:
+    started = outcome.status != "failed" and (outcome.folder / "history.csv").is_file()
+    return "has begun and is not finished" if started else outcome.status
+
+
+def _between_folders(planned: Sequence[_Planned]) -> list[str]:
+    """Settings that no sweep varies but that differ between sweeps, a group by its name."""
+    words = {name for job in planned for name in job.words}
+    first = planned[0]
+    found: dict[str, None] = {}
+    for job in planned[1:]:
+        if job.chosen is first.chosen:
+            continue
+        ours, theirs = dict(_leaves(first.config)), dict(_leaves(job.config))
+        for key in ours.keys() | theirs.keys():
+            group = key.partition(".")[0]
+            if ours.get(key) != theirs.get(key) and not any(_within(key, name) for name in (*words, *REPEATS, *NEUTRAL)):
+                found[group if first.chosen.get(group) != job.chosen.get(group) else key] = None
+    return sorted(found)
+
+
+def _fixed(planned: Sequence[_Planned], several: Sequence[str]) -> dict[str, str]:
+    groups = [name for name in planned[0].chosen if "/" not in name and name not in UNTOLD_GROUPS]
+    told = {name: {_value(job, name) for job in planned} for name in (*groups, *TOLD) if name not in several}
+    return {name: ", ".join(sorted(values)) for name, values in told.items() if values != {"null"}}
+
+
+def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _value(job: _Planned, name: str) -> str:
+    """A job's value of a setting, as it is typed: its own word, or what its sweep had."""
+    if name in job.words:
+        return job.words[name].strip("'\"")
+    found = _dotted(job.config, name)
+    return job.chosen.get(name, "unknown") if isinstance(found, Mapping) else _written(found)
+
+
+def _dotted(config: Mapping[str, Any], name: str) -> Any:
+    value: Any = config
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _written(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _history(path: Path) -> dict[str, Floats]:
+    if not path.is_file():  # of a training without epochs
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else ())}
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as the curves of a training ({printable(error)}): train this job again.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({printable(error)}): {NEEDED}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no file of a sweep: {NEEDED}.")
+    return content
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({printable(error)}): {NEEDED}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no file of a sweep: {NEEDED}.")
+    return content
