@@ -39,7 +39,7 @@ def test_prediction_needs_nothing_of_training(checkpoint_file: Path, tmp_path: P
 
 
 def test_help_loads_no_torch_and_says_everything() -> None:
-    commands = ("train", "predict", "inspect", "evaluate", "compare")
+    commands = ("train", "predict", "inspect", "evaluate", "compare", "report")
     for words in (["--help"], ["--version"], *([command, "--help"] for command in commands)):
         out, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
         assert out

@@ -95,6 +95,14 @@ def test_a_value_that_one_folder_varies_is_known_of_the_other(tmp_path: Path) ->
     ]
 
 
+def test_a_fold_that_follows_the_seed_is_a_repeat_too(tmp_path: Path) -> None:
+    jobs = [Made([f"seed={seed}"], {"seed": seed, "data.fold": seed, "data.folds": 3}) for seed in range(3)]
+    found = read_sweeps([write_sweep(tmp_path / "sweep", [*jobs[:2], replace(jobs[2], status=NOT_FINISHED)])])
+    assert found.repeats == {"seed": ("0", "1", "2"), "data.fold": ("0", "1", "2")}
+    assert (found.varied, found.fixed["data.folds"]) == ({}, "3")
+    assert found.missing == ("job 2 (seed=2) has begun and is not finished",)
+
+
 def test_patients_of_an_older_table_are_those_of_the_split(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})])
     (sweep / "0" / "val_images.csv").write_text(

@@ -107,7 +107,7 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
         UserError: a folder holds no sweep, or a file of it cannot be read.
     """
     planned = [job for folder in folders for job in _planned(folder, several=len(folders) > 1)]
-    names = list(dict.fromkeys([*(name for job in planned for name in job.words), *_between_folders(planned)]))
+    names = list(dict.fromkeys([*(name for job in planned for name in job.words), *_between_folders(planned), *REPEATS]))
     values = [{name: _value(job, name) for name in names} for job in planned]
     several = [name for name in names if len({one[name] for one in values}) > 1]
     jobs: dict[tuple[object, ...], Job] = {}
@@ -115,7 +115,7 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
     missing: list[str] = []
     for job, named in zip(planned, values, strict=True):
         if job.outcome.status != FINISHED:
-            words = " ".join(f"{name}={named[name]}" for name in several if name != PATIENTS)
+            words = " ".join(f"{name}={named[name]}" for name in several if name in job.words and name != PATIENTS)
             said = f": {printable(job.outcome.error)}" if job.outcome.error else ""
             (failed if said else missing).append(f"{job.name} ({words}) {_status(job.outcome)}{said}")
             continue
