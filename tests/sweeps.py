@@ -37,6 +37,7 @@ class Made:
         words: what it varies.
         config: dotted settings that differ from ``CONFIG``.
         val, test: IoU by patient; None for no table. Patients named ``b/...`` come from the source b, others from a.
+        scans: 3-D Dice of validated scans; None for no table.
         curve: ``val/iou`` of each epoch, None where it was not validated.
     """
 
@@ -44,6 +45,7 @@ class Made:
     config: Mapping[str, Any] = field(default_factory=dict)
     val: Mapping[str, float] | None = field(default_factory=lambda: {f"p{i}": 0.9 for i in range(6)})
     test: Mapping[str, float] | None = None
+    scans: Mapping[str, float] | None = None
     status: str = "finished"
     error: str = ""
     curve: Sequence[float | None] = (0.5, 0.8, 0.9)
@@ -90,6 +92,9 @@ def write_job(folder: Path, job: Made) -> None:
             ]
             rows.append((f"free of {part}.png", "free", "a", "", 3))
             _write(folder / f"{part}_images.csv", ("image", "patient", "source", "iou", "false_lung_pixels"), rows)
+
+    if job.scans is not None:
+        _write(folder / "val_volumes.csv", ("scan", "slices", "dice_3d"), [(name, 9, dice) for name, dice in job.scans.items()])
 
 
 def _write(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

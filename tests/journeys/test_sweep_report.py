@@ -165,6 +165,14 @@ def test_a_cross_validation_is_one_choice(tmp_path: Path) -> None:
     assert "(plots/curves_all.png)" in text
 
 
+def test_whole_scans_have_their_figures_in_3d(tmp_path: Path) -> None:
+    made = [Made([f"seed={seed}"], {"seed": seed}, scans={"a.nii": 0.9, "b.nii": 0.8 + 0.2 * seed}) for seed in range(2)]
+    text = report(write_sweep(tmp_path / "sweep", made))
+    head, row = rows(text, "Choices")
+    assert row[head.index("Dice 3-D")] == "0.9000"
+    assert "whole scans, after the post-processing" in text
+
+
 def test_jobs_without_a_table_count_by_their_own_figure(tmp_path: Path) -> None:
     made = [Made([f"seed={seed}"], {"seed": seed}, val=None, curve=(0.5, 0.7)) for seed in range(2)]
     text = report(write_sweep(tmp_path / "sweep", made))

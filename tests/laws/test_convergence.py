@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungseg.evaluation.convergence import Run, curve, reached, run_of
-from lungseg.evaluation.sweeps import Job
+from lungseg.evaluation.jobs import Job
 
 CURVES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
@@ -21,7 +21,7 @@ def run(ious: list[float | None], images: int = 10, seconds: float = 2.0) -> Run
         "seconds": np.full(len(ious), seconds),
         "val/iou": np.array([np.nan if iou is None else iou for iou in ious]),
     }
-    return run_of(Job("job", {}, (), {}, {}, history, None, None))
+    return run_of(Job("job", {}, (), {}, history, None, None, None))
 
 
 def some(ious: list[float | None]) -> Run:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lungseg.evaluation.changes import sentence
 from lungseg.evaluation.effects import Effect, effects, false_lung, score
-from lungseg.evaluation.sweeps import Job
+from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.tables import Cases
 from lungseg.metrics.statistics import Interval, Paired
 
@@ -24,7 +24,7 @@ def cases(iou: Mapping[str, float], source: str = "") -> Cases:
 
 
 def job(repeat: str, val: Cases | None, **named: str) -> Job:
-    return Job("job", named, (repeat,), {}, {}, {}, val, None)
+    return Job("job", named, (repeat,), {}, {}, val, None, None)
 
 
 def grid(shift: float, seed: int, folds: bool) -> list[Job]:

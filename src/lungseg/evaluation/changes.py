@@ -1,7 +1,5 @@
 """What each setting changes, as sentences, a plot and a table."""
 
-import math
-
 from lungseg.errors import count_of
 from lungseg.evaluation import plots
 from lungseg.evaluation.compare import winner_of
@@ -72,7 +70,7 @@ def _row(effect: Effect, source: str | None) -> list[str | Figure]:
         f"{gain.patients}" + (f" of {source}" if source else ""),
         Figure(gain.difference, shown),
         span(gain.interval, shown),
-        Figure(math.nan if gain.p_value is None else gain.p_value, "{:.2g}"),
+        "" if gain.p_value is None else "below 0.001" if gain.p_value < 0.001 else f"{gain.p_value:.3f}",
         Figure(gain.better, "{:.0f}"),
         Figure(gain.worse, "{:.0f}"),
         Figure(effect.pairs, "{:.0f}"),

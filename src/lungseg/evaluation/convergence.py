@@ -4,11 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lungseg.evaluation.sweeps import Job
-
-Floats = NDArray[np.float64]
+from lungseg.evaluation.jobs import Floats, Job
 
 
 @dataclass(frozen=True)

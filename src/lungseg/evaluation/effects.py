@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.evaluation.sweeps import Job
+from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.tables import Cases
 from lungseg.metrics.cases import HIGHER_IS_BETTER
 from lungseg.metrics.statistics import Interval, Paired, by_patient, mean_interval, paired

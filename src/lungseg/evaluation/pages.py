@@ -10,6 +10,7 @@ from lungseg.metrics.statistics import Interval
 
 # The figures of cases that a report shows, as they are written.
 DIGITS = {"iou": "{:.4f}", "dice": "{:.4f}", "nsd": "{:.4f}", "hd95_mm": "{:.2f}", "hd95_px": "{:.2f}"}
+OF_SCANS = {"dice_3d": "{:.4f}", "nsd_3d": "{:.4f}", "hd95_3d_mm": "{:.2f}"}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from lungseg.evaluation import pages, plots
 from lungseg.evaluation.changes import what_changes
 from lungseg.evaluation.convergence import Curve, Run, curve, reached, run_of
 from lungseg.evaluation.effects import false_lung, patient_values, score, sources_of
-from lungseg.evaluation.pages import DIGITS, Figure, Part, Plot, Sentences, Table, span
-from lungseg.evaluation.sweeps import PATIENTS, Job, Sweeps, choices
+from lungseg.evaluation.jobs import Job
+from lungseg.evaluation.pages import DIGITS, OF_SCANS, Figure, Part, Plot, Sentences, Table, span
+from lungseg.evaluation.sweeps import PATIENTS, Sweeps, choices
 from lungseg.evaluation.tables import Cases
 from lungseg.files import write_text, written_whole
 from lungseg.metrics.cases import TITLES
@@ -95,23 +96,18 @@ def _settings(sweeps: Sweeps) -> Part:
 def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
     """A row for each choice, the best by validation first."""
     tested = any(job.test is not None for job in sweeps.jobs)
-    figures = [figure for figure in DIGITS if _has(sweeps.jobs, figure)] or ["iou"]
-    free = any(not math.isnan(false_lung(_val(jobs))) for jobs in grouped.values())
-    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in figures[1:])]
+    figures = [figure for figure in DIGITS if figure != "iou" and _has([job.val for job in sweeps.jobs], figure)]
+    of_scans = [figure for figure in OF_SCANS if _has([job.scans for job in sweeps.jobs], figure)]
+    free = _has([job.val for job in sweeps.jobs], "false_lung_pixels")
+    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in (*figures, *of_scans))]
     head += ["false lung"] * free + ["parameters", "seconds", "images"] + ["Test IoU", "Test 95 % interval"] * tested
     rows, lines = [], []
     for values, jobs in _ranked(grouped):
-        scores = [score(_val(jobs), figure) for figure in figures]
-        first = scores[0]
-        mean = _iou(jobs)
-        row: list[str | Figure] = [
-            *(values or ["the one"]),
-            Figure(len(jobs), "{:.0f}"),
-            Figure(mean),
-            span(None if first is None else first.interval),
-        ]
-        for figure, one in zip(figures[1:], scores[1:], strict=True):
-            row.append(Figure(math.nan if one is None else one.mean, DIGITS[figure]))
+        mean, first = _iou(jobs), score(_val(jobs), "iou")
+        interval = None if first is None else first.interval
+        row: list[str | Figure] = [*(values or ["the one"]), Figure(len(jobs), "{:.0f}"), Figure(mean), span(interval)]
+        row += [_figure(_val(jobs), figure, DIGITS[figure]) for figure in figures]
+        row += [_figure([job.scans for job in jobs], figure, OF_SCANS[figure]) for figure in of_scans]
         row += [Figure(false_lung(_val(jobs)), "{:.0%}")] * free
         row.append(Figure(_mean(job.metrics.get("parameters", math.nan) for job in jobs) / 1e6, "{:.2f} M"))
         row.append(Figure(_mean(job.metrics.get("seconds", math.nan) for job in jobs), "{:,.0f}"))
@@ -121,9 +117,10 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
             row += [Figure(math.nan if test is None else test.mean), span(None if test is None else test.interval)]
         rows.append(row)
         if not math.isnan(mean):
-            lines.append(plots.Line(_named(values), mean, None if first is None else first.interval))
+            lines.append(plots.Line(", ".join(values), mean, interval))
     lead = "Seeds and folds of a choice are one row, the best by validation first."
     lead += " False lung is the share of slices without lung where some was found." if free else ""
+    lead += " Figures in 3-D are of whole scans, after the post-processing." if of_scans else ""
     drawn = [Plot("choices", plots.intervals(lines, "IoU of the validation"), "IoU of each choice with its 95 % interval")]
     return Part("Choices", lead, [Table(head, rows), *(drawn if len(lines) > 1 else [])])
 
@@ -132,19 +129,16 @@ def _sources(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
     sources = sources_of(sweeps.jobs)
     if len(sources) < 2:
         return []
-    figures = [figure for figure in DIGITS if _has(sweeps.jobs, figure)]
+    figures = [figure for figure in DIGITS if figure != "iou" and _has([job.val for job in sweeps.jobs], figure)]
     rows = []
     for values, jobs in _ranked(grouped):
         for source in sources:
-            scores = {figure: found for figure in figures if (found := score(_val(jobs), figure, source)) is not None}
-            if "iou" in scores:
-                row: list[str | Figure] = [*(values or ["the one"]), source, Figure(scores["iou"].patients, "{:.0f}")]
-                row += [Figure(scores["iou"].mean), span(scores["iou"].interval)]
-                for figure in figures[1:]:
-                    mean = scores[figure].mean if figure in scores else math.nan
-                    row.append(Figure(mean, DIGITS[figure]))
-                rows.append(row)
-    head = [*(sweeps.varied or ["choice"]), "source", "patients", "IoU", "95 % interval", *(TITLES[one] for one in figures[1:])]
+            first = score(_val(jobs), "iou", source)
+            if first is not None:
+                row: list[str | Figure] = [*(values or ["the one"]), source, Figure(first.patients, "{:.0f}")]
+                row += [Figure(first.mean), span(first.interval)]
+                rows.append(row + [_figure(_val(jobs), figure, DIGITS[figure], source) for figure in figures])
+    head = [*(sweeps.varied or ["choice"]), "source", "patients", "IoU", "95 % interval", *(TITLES[one] for one in figures)]
     return [Part("By source", "The same choices in the same order, each source on its own line.", [Table(head, rows)])]
 
 
@@ -176,7 +170,7 @@ def _convergence(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
         rows.append(row)
     lead = (
         f"When runs first reach {' and '.join(f'{share:.0%} ({share * best:.4f})' for share in NEAR)} of {best:.4f}, the highest "
-        "mean of a choice's best validations; means over the runs that do. Only epochs count in which all runs were validated."
+        "mean of a choice's best validations; means over the runs that do. Curves show the epochs at which all runs were validated."
     )
     return [Part("How fast", lead, [*contents, Table(head, rows)])]
 
@@ -222,17 +216,19 @@ def _val(jobs: Sequence[Job]) -> list[Cases | None]:
     return [job.val for job in jobs]
 
 
-def _has(jobs: Sequence[Job], figure: str) -> bool:
-    return any(job.val is not None and np.isfinite(job.val.columns.get(figure, np.nan)).any() for job in jobs)
+def _has(tables: Sequence[Cases | None], figure: str) -> bool:
+    return any(cases is not None and np.isfinite(cases.columns.get(figure, np.nan)).any() for cases in tables)
+
+
+def _figure(tables: Sequence[Cases | None], figure: str, shown: str, source: str | None = None) -> Figure:
+    """The mean of a figure over patients and runs; nan where nobody has it."""
+    values = patient_values(tables, figure, source)
+    return Figure(float(np.nanmean(values)) if values.size else math.nan, shown)
 
 
 def _mean(values: Iterable[float]) -> float:
     there = [value for value in values if not math.isnan(value)]
     return float(np.mean(there)) if there else math.nan
-
-
-def _named(values: Sequence[str]) -> str:
-    return ", ".join(values) or "the one"
 
 
 def _stem(setting: str) -> str:

@@ -1,19 +1,13 @@
 """Sweeps as they lie in their folders: what their jobs vary, which of them are repeats of one choice, and what is missing."""
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-from numpy.typing import NDArray
-
 from lungseg.errors import UserError, printable
+from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
 from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, outcome_of
-from lungseg.evaluation.tables import Cases, find_table, read_cases
 
 # What differs between the repeats of a choice: chance, and which patients validate.
 PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report
@@ -35,37 +29,6 @@ TOLD = (
     "data.folds",
 )
 UNTOLD_GROUPS = ("experiment", "logger")
-NEEDED = "give a folder that `lungseg train --multirun` has made"
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that is finished.
-
-    Attributes:
-        name: for sentences, with its folder where there are several sweeps.
-        settings: its values of what is varied, but for ``REPEATS``.
-        repeat: its values of these; jobs of two choices with the same ones are a pair.
-        config: resolved.
-        metrics: ``metrics.json``; what has no value is left out.
-        history: ``history.csv`` by column, a row an epoch, nan where nothing was validated.
-        val, test: the cases, if there is a table of them.
-    """
-
-    name: str
-    settings: dict[str, str]
-    repeat: tuple[str, ...]
-    config: dict[str, Any]
-    metrics: dict[str, float]
-    history: dict[str, Floats]
-    val: Cases | None
-    test: Cases | None
-
-    def rest(self, setting: str) -> tuple[str, ...]:
-        """All but this setting: two jobs that have it in common are a pair."""
-        return (*self.repeat, *(value for name, value in self.settings.items() if name != setting))
 
 
 @dataclass(frozen=True)
@@ -125,7 +88,7 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
         if key in jobs:
             missing.append(f"{job.name} repeats {jobs[key].name} and is left out")
         else:
-            jobs[key] = _read_job(job, settings, repeat)
+            jobs[key] = read_job(job.name, job.outcome.folder, settings, repeat)
     ordered = {name: tuple(dict.fromkeys(one[name] for one in values)) for name in several}
     return Sweeps(
         tuple(jobs.values()),
@@ -148,34 +111,17 @@ def choices(jobs: Sequence[Job], settings: Sequence[str]) -> dict[tuple[str, ...
 def _planned(sweep: Path, several: bool) -> Iterator[_Planned]:
     if not (sweep / PLAN).is_file():
         raise UserError(f"{sweep} holds no {PLAN}: {NEEDED}.")
-    jobs = _json(sweep / PLAN).get("jobs")
+    jobs = read_json(sweep / PLAN).get("jobs")
     if not jobs:
         raise UserError(f"{sweep / PLAN} names no job: {NEEDED}.")
     whole = sweep / "multirun.yaml"  # Hydra's own, with the options of all groups
-    hydra = (_yaml(whole) if whole.is_file() else {}).get("hydra", {})
+    hydra = (read_yaml(whole) if whole.is_file() else {}).get("hydra", {})
     chosen = {str(group): str(option) for group, option in hydra.get("runtime", {}).get("choices", {}).items()}
     for entry in jobs:
         folder = sweep / entry["folder"]
         words = dict(word.lstrip("+").split("=", 1) for word in entry["overrides"])
         name = f"job {entry['job']}" + (f" of {sweep.name}" if several else "")
-        yield _Planned(name, outcome_of(folder, entry["job"], entry["overrides"]), words, _yaml(folder / "config.yaml"), chosen)
-
-
-def _read_job(job: _Planned, settings: dict[str, str], repeat: tuple[str, ...]) -> Job:
-    folder = job.outcome.folder
-    metrics = {key: float(value) for key, value in _json(folder / "metrics.json").items() if value is not None}
-    val, test = (read_cases(folder, part) if find_table(folder, part) is not None else None for part in ("val", "test"))
-    if val is not None and not any(val.sources):
-        val = _with_patients(val, folder / "split.json")
-    return Job(job.name, settings, repeat, job.config, metrics, _history(folder / "history.csv"), val, test)
-
-
-def _with_patients(cases: Cases, split: Path) -> Cases:
-    """The same with patients and sources by the split, of a training whose table does not name them."""
-    known = {one["name"]: one for one in _json(split).get("val", [])} if split.is_file() else {}
-    rows = [known.get(name) or known.get(name.rpartition("#")[0], {}) for name in cases.names]  # name#3 is a slice of a scan
-    patients = [row.get("patient") or patient for row, patient in zip(rows, cases.patients, strict=True)]
-    return replace(cases, patients=tuple(patients), sources=tuple(row.get("source", "") for row in rows))
+        yield _Planned(name, outcome_of(folder, entry["job"], entry["overrides"]), words, read_yaml(folder / "config.yaml"), chosen)
 
 
 def _status(outcome: Outcome) -> str:
@@ -234,34 +180,3 @@ def _dotted(config: Mapping[str, Any], name: str) -> Any:
 
 def _written(value: Any) -> str:
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _history(path: Path) -> dict[str, Floats]:
-    if not path.is_file():  # of a training without epochs
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else ())}
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as the curves of a training ({printable(error)}): train this job again.") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({printable(error)}): {NEEDED}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no file of a sweep: {NEEDED}.")
-    return content
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({printable(error)}): {NEEDED}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no file of a sweep: {NEEDED}.")
-    return content
