@@ -45,7 +45,8 @@ def test_what_was_added_is_found(shift: float, seed: int, folds: bool) -> None:
     jobs = grid(shift, seed, folds)
     (effect,) = effects(jobs, {"net": ("b", "a")}, "iou")
     assert effect.gain.difference == pytest.approx(shift, abs=1e-9)
-    assert (effect.pairs, effect.repeats, effect.gain.patients) == (6, 3, 24 if folds else 8)
+    assert (effect.pairs, effect.repeats, effect.is_repeated) == (6, 3, not folds)
+    assert effect.gain.patients == (24 if folds else 8)
     assert effect.gain.interval is not None
     assert effect.gain.interval.low == pytest.approx(shift, abs=1e-9)
     (turned,) = effects(jobs[::-1], {"net": ("a", "b")}, "iou")
@@ -93,7 +94,7 @@ def test_less_may_be_better(figure: str) -> None:
 
 def test_a_single_seed_is_said_to_be_one() -> None:
     paired = Paired(-0.02, Interval(-0.03, -0.01), 0.01, 1, 7, 0, 8)
-    assert sentence(Effect("net", "a", "b", "iou", paired, 1, 1)) == (
+    assert sentence(Effect("net", "a", "b", "iou", paired, 1, 1, False)) == (
         "net: b beats a by 0.0200 IoU (95 % interval 0.0100 to 0.0300; 8 patients, 1 pair of jobs). "
         "One run each, however: another seed may say otherwise."
     )

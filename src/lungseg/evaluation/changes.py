@@ -80,4 +80,4 @@ def _row(effect: Effect, source: str | None) -> list[str | Figure]:
 
 def _winner(effect: Effect) -> str | None:
     """The value that wins by the rule of ``lungseg compare``; None if the data cannot tell."""
-    return {"A": effect.one, "B": effect.other}.get(winner_of(effect.gain, effect.repeats))
+    return {"A": effect.one, "B": effect.other}.get(winner_of(effect.gain, effect.is_repeated))

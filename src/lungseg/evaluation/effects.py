@@ -33,6 +33,7 @@ class Effect:
             pairs of a repeat are averaged first.
         pairs: of jobs.
         repeats: seeds and folds among them.
+        is_repeated: patients come in several of these, as with seeds; of folds each patient comes once.
     """
 
     setting: str
@@ -42,6 +43,7 @@ class Effect:
     gain: Paired
     pairs: int
     repeats: int
+    is_repeated: bool
 
 
 def score(tables: Iterable[Cases | None], figure: str, source: str | None = None) -> Score | None:
@@ -96,7 +98,8 @@ def _effect(scored: Sequence[tuple[Job, Patients]], setting: str, one: str, othe
     if a.size == 0:
         return None
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
-    return Effect(setting, one, other, figure, paired(sign * a, sign * b), len(both), len(repeats))
+    is_repeated = bool((np.isfinite(a).sum(axis=0) > 1).any())
+    return Effect(setting, one, other, figure, paired(sign * a, sign * b), len(both), len(repeats), is_repeated)
 
 
 def _patients(cases: Cases, figure: str, source: str | None) -> Patients:

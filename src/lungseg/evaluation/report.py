@@ -30,8 +30,9 @@ NOTES = (
     f"{LEAST_PATIENTS} patients give none.",
     "Each run is scored by its best epoch on the patients that chose the epoch, so that all figures are a little too good, and "
     "differences are what to look at.",
-    "One value beats another if the interval of their difference excludes 0 and, with one run each, Wilcoxon's signed rank test "
-    "over patients agrees (p below 0.05), as in lungseg compare. Of twenty comparisons of equals one is said to differ.",
+    "One value beats another if the interval of their difference excludes 0 and, unless patients come in several runs, Wilcoxon's "
+    "signed rank test over patients agrees (p below 0.05), as in lungseg compare. Of twenty comparisons of equals one "
+    "is said to differ.",
     "Seconds are those of the machine as it was; jobs side by side slow each other down.",
 )
 
