@@ -125,14 +125,15 @@ def test_the_test_set_stands_beside_and_decides_nothing(tmp_path: Path) -> None:
     ]
     text = report(write_sweep(tmp_path / "sweep", made))
     head, *table = rows(text, "Choices")
-    assert head[-2:] == ["Test IoU", "Test 95 % interval"]
+    assert head[-3:] == ["Test runs", "Test IoU", "Test 95 % interval"]
     assert [row[0] for row in table] == ["a", "b", "c"]
     assert [float(row[-2]) < 0.6 for row in table[:2]] == [True, False]
+    assert [row[-3] for row in table] == ["1", "1", "0"]
     assert table[2][-2:] == ["", ""]
     untested = [replace(job, test=None) for job in made]
     assert lungseg("report", str(write_sweep(tmp_path / "other", untested)), "output=untested").code == 0
     again = (tmp_path / "untested" / "report.md").read_text(encoding="utf-8")
-    assert [row[:-2] for row in rows(text, "Choices")] == rows(again, "Choices")
+    assert [row[:-3] for row in rows(text, "Choices")] == rows(again, "Choices")
     for heading in ("What each setting changes", "How fast"):
         assert rows(text, heading) == rows(again, heading)
 

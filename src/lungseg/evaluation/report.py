@@ -101,7 +101,7 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
     of_scans = [figure for figure in OF_SCANS if _has([job.scans for job in sweeps.jobs], figure)]
     free = _has([job.val for job in sweeps.jobs], "false_lung_pixels")
     head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in (*figures, *of_scans))]
-    head += ["false lung"] * free + ["parameters", "seconds", "images"] + ["Test IoU", "Test 95 % interval"] * tested
+    head += ["false lung"] * free + ["parameters", "seconds", "images"] + ["Test runs", "Test IoU", "Test 95 % interval"] * tested
     rows, lines = [], []
     for values, jobs in _ranked(grouped):
         mean, first = _iou(jobs), score(_val(jobs), "iou")
@@ -115,6 +115,7 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
         row.append(Figure(_mean(float(np.sum(job.history.get("images", math.nan))) for job in jobs), "{:,.0f}"))
         if tested:
             test = score([job.test for job in jobs], "iou")
+            row.append(Figure(sum(job.test is not None for job in jobs), "{:.0f}"))
             row += [Figure(math.nan if test is None else test.mean), span(None if test is None else test.interval)]
         rows.append(row)
         if not math.isnan(mean):
