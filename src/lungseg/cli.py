@@ -12,6 +12,7 @@ lungseg: lung CT segmentation with a residual U-Net
   lungseg predict   writes lung masks for scans and pictures:          lungseg predict --help
   lungseg evaluate  says how good masks are, whoever made them:        lungseg evaluate --help
   lungseg compare   says whether one run beats another:                lungseg compare --help
+  lungseg report    shows what a sweep says of each choice:            lungseg report --help
   lungseg --version"""
 
 
@@ -42,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lungseg.commands import compare
 
         return compare.main(rest)
+    if command == "report":
+        from lungseg.commands import report
+
+        return report.main(rest)
     if command in ("-h", "--help", "help"):
         print(USAGE)
         return 0

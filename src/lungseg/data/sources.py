@@ -35,9 +35,19 @@ class PhantomSource:
         train, val, test: slices in each part.
         size: side of a slice in pixels.
         seed: of the patients; the three parts never share one.
+        folds, fold: or the patients of train and val in so many parts, of which this one is kept: cross-validation.
     """
 
-    def __init__(self, train: int = 800, val: int = 60, test: int = 120, size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        train: int = 800,
+        val: int = 60,
+        test: int = 120,
+        size: int = 128,
+        seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+    ) -> None:
         for key, count, fewest in (("train", train, 1), ("val", val, 1), ("test", test, 0)):
             if not fewest <= count <= PART_SEEDS:
                 raise UserError(f"data.{key}={count} must be {fewest} to {PART_SEEDS} slices.")
@@ -46,6 +56,7 @@ class PhantomSource:
         if not 32 <= size <= 4096:
             raise UserError(f"data.size={size} must be 32 to 4096 pixels: a chest must fit in.")
         self.counts, self.size, self.seed = (train, val, test), size, seed
+        self.holdout = Holdout(folds=folds, fold=fold)
 
     def split(self) -> Split:
         # Parts get seed ranges of their own, so that a larger training part leaves validation and test as they were.
@@ -53,6 +64,8 @@ class PhantomSource:
             tuple(PhantomCase(seed=10_000_000 * self.seed + PART_SEEDS * part + i, size=self.size) for i in range(count))
             for part, count in enumerate(self.counts)
         )
+        if self.holdout.folds is not None:
+            return Split(*split_validation((*train, *val), self.holdout), test)
         return Split(train, val, test)
 
 

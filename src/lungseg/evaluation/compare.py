@@ -125,10 +125,11 @@ def _outcome(figure: str, cases: Sequence[CasePair], runs: int, is_repeated: boo
                 table[run, patients.index(patient)] = mean
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
     gain = paired(sign * a, sign * b)
-    return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, _winner(gain, is_repeated))
+    return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, winner_of(gain, is_repeated))
 
 
-def _winner(gain: Paired, is_repeated: bool) -> str:
+def winner_of(gain: Paired, is_repeated: bool) -> str:
+    """``A`` or ``B`` by the rule of ``compare``, of the gain of A over B; empty where the data cannot tell or are too few."""
     if gain.interval is None or gain.p_value is None or (not is_repeated and gain.p_value >= SURE):
         return ""
     return "A" if gain.interval.low > 0 else "B" if gain.interval.high < 0 else ""
