@@ -16,38 +16,25 @@ HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
 PRONE = ("ID_0200", "ID_0214")  # of its Test set, by looking: spine up
 TUMOUR = ("153",)  # of lungsegdb, by looking
-FOLDS = ["data.folds=5", "data.fold=${seed}"]  # each seed validates on patients of its own
+FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds=5", "data.fold=${seed}"]  # a seed, a fold
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
 FULL = ["preprocess.size=256", "trainer.max_epochs=10", "test=never"]
 AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
 STEPS = {
     # What each choice buys within the hospitals of the Train sets.
-    "screening": ["data.manifest=MANIFESTS/train.csv", *FOLDS, "seed=0,1,2", AUGMENTATIONS, LOSSES, MODELS, *SMALL],
-    # What it buys in a hospital that was not learnt from: from one Train set to the other.
-    "sources": [
-        "data.manifest=MANIFESTS/to_lctsc.csv,MANIFESTS/to_finding.csv",
-        "data.balance=null",
-        "seed=0,1,2",
-        AUGMENTATIONS,
-        "model=resunet_small,unet_small",
-        *SMALL,
+    "screening": [*FOLDS, "seed=0,1,2", AUGMENTATIONS, LOSSES, MODELS, *SMALL],
+    # What augmentation buys in a hospital that was not learnt from: from one Train set to the other, 5,500 images each.
+    "to_lctsc": [
+        "data.manifest=MANIFESTS/to_lctsc.csv",
+        *("seed=0,1,2", AUGMENTATIONS, *SMALL, "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=5"),
     ],
+    "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
     # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
-    "residual": [
-        "data.manifest=MANIFESTS/train.csv",
-        *FOLDS,
-        "seed=0,1,2,3,4",
-        "model=resunet_small,unet_small,unet_matched,resunet_noshortcut",
-        *FULL,
-    ],
+    "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
     # The Test sets, filled in afterwards.
     "test": [
-        "data.manifest=MANIFESTS/all.csv",
-        "seed=0,1,2",
-        "augmentation=robust,light,none",
-        "model=resunet_small,unet_small",
-        "trainer.max_epochs=10",
-        "test=always",
+        *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, MODELS),
+        *("trainer.max_epochs=10", "test=always"),
     ],
 }
 
@@ -76,7 +63,7 @@ def trained(name: str, output: Path, jobs: int) -> int:
     """Runs a sweep, or goes on with it; jobs side by side have one thread each."""
     folder = output / name
     words = [
-        *("data=manifest", "data.balance=source", "trainer.precision=bf16-mixed", "logger=csv"),
+        *("data=manifest", "trainer.precision=bf16-mixed", "logger=csv"),
         *("loader.num_workers=0", "loader.cache=disk", f"loader.cache_folder={output / 'cache'}"),
         *("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={folder}"),
         *(word.replace("MANIFESTS", str(output / "manifests")) for word in STEPS[name]),

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 USAGE = """\
 lungseg: lung CT segmentation with a residual U-Net
 
-  lungseg train    trains on generated chests, or on your own slices: lungseg train --help
-  lungseg check    finds the faults of a data set before a training: lungseg check --help
-  lungseg inspect  says what lies in a folder of scans:               lungseg inspect --help
-  lungseg predict  writes lung masks for scans and pictures:          lungseg predict --help
+  lungseg train     trains on generated chests, or on your own slices: lungseg train --help
+  lungseg check     finds the faults of a data set before a training:  lungseg check --help
+  lungseg inspect   says what lies in a folder of scans:               lungseg inspect --help
+  lungseg predict   writes lung masks for scans and pictures:          lungseg predict --help
+  lungseg evaluate  says how good masks are, whoever made them:        lungseg evaluate --help
+  lungseg compare   says whether one run beats another:                lungseg compare --help
+  lungseg report    shows what a sweep says of each choice:            lungseg report --help
   lungseg --version"""
 
 
@@ -32,6 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lungseg.commands import predict
 
         return predict.main(rest)
+    if command == "evaluate":
+        from lungseg.commands import evaluate
+
+        return evaluate.main(rest)
+    if command == "compare":
+        from lungseg.commands import compare
+
+        return compare.main(rest)
+    if command == "report":
+        from lungseg.commands import report
+
+        return report.main(rest)
     if command in ("-h", "--help", "help"):
         print(USAGE)
         return 0

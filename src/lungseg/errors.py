@@ -16,3 +16,8 @@ def printable(thing: object, most: int = 200) -> str:
     text = " ".join(str(thing).split())
     text = "".join(letter if letter.isprintable() else "?" for letter in text[: most + 1])
     return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def count_of(number: int, thing: str = "file") -> str:
+    """Files, or other things, with their number."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -13,6 +13,7 @@ from lungseg.errors import UserError
 PARTIAL = ".partial-"
 ROOM = "choose another folder or make room"
 HIDDEN = ".lungseg"  # what a folder of results holds for the program alone
+BESIDE = OVERLAYS, PROBABILITIES, DICOM_SEG = "overlays", "probabilities", "dicom_seg"  # folders of a prediction beside its masks
 
 
 class CannotWrite(UserError):

@@ -48,8 +48,10 @@ def facts(figures: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows of text and numbers; numbers stand at the right."""
-    head = "".join(f"<th>{_text(name)}</th>" for name in header)
+    """Rows of text, numbers and cells; numbers stand at the right, and so do the heads of columns whose first row is a number."""
+    rows = list(rows)
+    marks = [' class="number"' * _is_number(value) for value in rows[0]] if rows else [""] * len(header)
+    head = "".join(f"<th{mark}>{_text(name)}</th>" for name, mark in zip(header, marks, strict=True))
     body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
@@ -63,6 +65,12 @@ def listing(sentences: Iterable[str], kind: str = "") -> str:
 def pictures(figures: Iterable[tuple[bytes, str, str]]) -> str:
     """PNG files side by side, each with a name and a caption of several lines."""
     return '<div class="pictures">\n' + "\n".join(_figure(*figure) for figure in figures) + "\n</div>"
+
+
+def plot(png: bytes, what: str) -> str:
+    """A PNG as wide as the page reads well, with a sentence below it; white also on a dark page, as it was drawn."""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<figure class="plot"><img src="{source}" alt="{_text(what)}"><figcaption>{_text(what)}</figcaption></figure>'
 
 
 @dataclass(frozen=True)
@@ -317,6 +325,11 @@ def _figure(png: bytes, name: str, caption: str) -> str:
     return f'<figure><img src="{source}" alt="{_text(name)}"><figcaption><b>{_text(name)}</b>{said}</figcaption></figure>'
 
 
+def _is_number(value: object) -> bool:
+    return value.value is not None if isinstance(value, Cell) else isinstance(value, (int, float))
+
+
 def _cell(value: object) -> str:
-    mark = ' class="number"' if isinstance(value, (int, float)) else ""
-    return f"<td{mark}>{_text(f'{value:.4g}' if isinstance(value, float) else str(value))}</td>"
+    mark = ' class="number"' if _is_number(value) else ""
+    said = value.html if isinstance(value, Cell) else _text(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return f"<td{mark}>{said}</td>"

@@ -16,6 +16,7 @@ FLOORS = {
     "origins": 5,
     "training": 4,
     "inference": 4,
+    "evaluation": 4,
     "data": 3,
     "checkpoint": 2,
     "postprocess": 2,

@@ -12,6 +12,7 @@ from builders import write_slice
 from dicoms import series, write
 from lungseg.metrics.definitions import DEFINITIONS
 from patients import HU, PLACE, SIDES, save
+from sweeps import Made, write_sweep
 
 CHECKOUT = Path(__file__).parents[2]
 TRAINING_ONLY = ("pytorch_lightning", "lightning_fabric", "hydra", "omegaconf", "albumentations", "tensorboard", "lungseg.training")
@@ -39,7 +40,8 @@ def test_prediction_needs_nothing_of_training(checkpoint_file: Path, tmp_path: P
 
 
 def test_help_loads_no_torch_and_says_everything() -> None:
-    for words in (["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["inspect", "--help"]):
+    commands = ("train", "predict", "inspect", "evaluate", "compare", "report")
+    for words in (["--help"], ["--version"], *([command, "--help"] for command in commands)):
         out, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", *words)
         assert out
         assert not loaded & {"torch", "numpy", *TRAINING_ONLY}, words
@@ -64,6 +66,24 @@ def test_inspection_needs_no_torch(tmp_path: Path) -> None:
     said, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", "inspect", str(tmp_path))
     assert "2 scans would be segmented" in said
     assert not loaded & {"torch", *TRAINING_ONLY}
+
+
+def test_evaluation_and_comparison_need_no_torch(tmp_path: Path) -> None:
+    for name in ("made", "truth"):
+        save(tmp_path / name / "a.nrrd", SIDES)
+    words = ("evaluate", f"predictions={tmp_path / 'made'}", f"truth={tmp_path / 'truth'}", f"output={tmp_path / 'out'}")
+    code = "from lungseg.cli import main\nassert main(sys.argv[1:]) == 0\nassert main(['compare', *2 * [sys.argv[4][7:]]]) == 0"
+    said, loaded = modules_after(code, *words)
+    assert "1 patient is too few" in said
+    assert not loaded & {"torch", *TRAINING_ONLY}
+
+
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})])
+    _, loaded = modules_after("from lungseg.cli import main\nassert main(sys.argv[1:]) == 0", "report", str(tmp_path / "sweep"))
+    assert (tmp_path / "sweep" / "report.html").is_file()
+    assert "matplotlib" in loaded
+    assert not loaded & {"torch", "matplotlib.pyplot", *TRAINING_ONLY}
 
 
 def test_a_refusal_of_prediction_needs_no_torch(tmp_path: Path) -> None:

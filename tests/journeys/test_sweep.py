@@ -10,7 +10,7 @@ import pytest
 from helpers import PHANTOMS, assert_refused, lungseg, metrics_of, table, train
 from processes import finished, none_left, processes_of, running, wait_for
 
-from lungseg.training.sweep import Outcome, as_csv, as_table, ranked
+from lungseg.evaluation.outcomes import Outcome, as_csv, as_table, ranked
 
 QUICK = (*PHANTOMS, "trainer.max_epochs=1", "logger=csv")
 

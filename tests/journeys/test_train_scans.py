@@ -77,7 +77,15 @@ def test_scans_of_all_formats_are_learnt(run: tuple[Path, Done], scans: Path) ->
     split = json.loads((folder / "split.json").read_text())
     assert sorted(case["patient"] for case in (*split["train"], *split["val"])) == ["p1", "p2", "p3", "p4"]
     assert [case["name"] for case in split["test"]] == ["test/p5.nii", "test/p6.nii.gz"]
-    assert len(table(folder / "test_images.csv")) == 40
+    images = table(folder / "test_images.csv")
+    assert len(images) == 40
+    assert {row["patient"] for row in images} == {"p5", "p6"}
+    assert any(row["hd95_mm"] for row in images)
+    assert "hd95_px" not in images[0]
+    for row in table(folder / "test_volumes.csv"):
+        assert row["patient"] == Path(row["scan"]).name.partition(".")[0]
+        assert float(row["hd95_3d_mm"]) >= float(row["assd_3d_mm"]) > 0
+        assert 0 < float(row["nsd_3d"]) < 1
 
 
 def test_nothing_is_written_among_the_scans(run: tuple[Path, Done], scans: Path) -> None:
@@ -125,7 +133,7 @@ def test_slices_without_lung_count_as_everywhere(run: tuple[Path, Done]) -> None
     images, metrics = table(folder / "test_images.csv"), metrics_of(folder)
     empty = [row for row in images if row["iou"] == ""]
     assert 4 <= len(empty) <= 30
-    false_lung = [int(row["false_lung_pixels"]) for row in empty]
+    false_lung = [float(row["false_lung_pixels"]) for row in empty]
     assert metrics["test/false_lung_images"] == sum(count > 0 for count in false_lung)
     assert metrics["test/false_lung_pixels_max"] == max(false_lung)
     scored = [float(row["iou"]) for row in images if row["iou"]]

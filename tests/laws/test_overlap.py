@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from lungseg.errors import UserError
 from lungseg.metrics.definitions import DEFINITIONS
-from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap, summarise
+from lungseg.metrics.overlap import Overlap, overlap, summarise
+from lungseg.metrics.per_image import OverlapPerImage
 
 IGNORE = 255
 

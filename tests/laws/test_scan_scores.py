@@ -12,7 +12,7 @@ DICES = st.lists(st.sampled_from([math.nan, 0.0, 0.25, 0.5, 1.0]), min_size=1, m
 
 @given(dices=DICES)
 def test_the_worst_are_shown_first_and_those_without_any_lung_last(dices: list[float]) -> None:
-    scores = [ScanScore(f"scan{i:02}", 9, 5, dice, dice, 0.0, dice * 1, dice) for i, dice in enumerate(dices)]
+    scores = [ScanScore(f"scan{i:02}", "", "folder", 9, 5, {"dice_3d_network": dice}) for i, dice in enumerate(dices)]
     _, *rows = as_screen(scores, "val").splitlines()
     with_dice = sorted((dice, f"scan{i:02}") for i, dice in enumerate(dices) if not math.isnan(dice))
     without = [f"scan{i:02}" for i, dice in enumerate(dices) if math.isnan(dice)]

@@ -221,6 +221,18 @@ def test_phantom_parts_share_no_patient_and_stay_when_one_grows(counts: tuple[in
 
 
 @settings(deadline=None, max_examples=3)
+@given(train=st.integers(1, 30), val=st.integers(1, 10), seed=st.integers(0, 9), folds=st.integers(2, 6))
+def test_folds_of_phantoms_keep_every_patient_of_train_and_val_once(train: int, val: int, seed: int, folds: int) -> None:
+    if train + val < folds:
+        with pytest.raises(UserError, match=rf"data\.folds={folds} must be at most {train + val}"):
+            PhantomSource(train, val, 1, seed=seed, folds=folds).split()
+        return
+    whole = PhantomSource(train, val, 1, seed=seed).split()
+    parts = [PhantomSource(train, val, 1, seed=seed, folds=folds, fold=fold).split() for fold in range(folds)]
+    assert sorted(case.name for part in parts for case in part.val) == sorted(case.name for case in (*whole.train, *whole.val))
+    assert {part.test for part in parts} == {whole.test}
+
+
 @given(seed=st.integers(0, 100))
 def test_a_phantom_is_a_slice_in_hu_with_its_lungs(seed: int) -> None:
     (case,) = PhantomSource(1, 1, 0, size=64, seed=seed).split().train
@@ -234,7 +246,9 @@ def test_a_phantom_is_a_slice_in_hu_with_its_lungs(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"train": 0}, {"val": 0}, {"test": -1}, {"size": 16}, {"seed": -1}], ids=lambda wrong: next(iter(wrong))
+    "wrong",
+    [{"train": 0}, {"val": 0}, {"test": -1}, {"size": 16}, {"seed": -1}, {"folds": 1}, {"fold": 2}],
+    ids=lambda wrong: next(iter(wrong)),
 )
 def test_a_number_of_phantoms_out_of_range_is_named(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=rf"data\.{next(iter(wrong))}"):

@@ -55,6 +55,10 @@ def test_blind_to_the_order_of_patients(values: np.ndarray, data: st.DataObject)
     there, turned = paired(values, other), paired(values[:, order], other[:, order])
     assert turned.difference == pytest.approx(there.difference, nan_ok=True)
     assert replace(turned, difference=there.difference) == there
+    back = paired(other, values)
+    assert (back.better, back.worse, back.p_value) == (there.worse, there.better, there.p_value)
+    if there.interval is not None and back.interval is not None:
+        assert (-back.interval.high, -back.interval.low) == (there.interval.low, there.interval.high)
 
 
 @given(values=tables(), factor=st.floats(0.1, 10), shift=figures)

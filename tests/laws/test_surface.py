@@ -317,9 +317,9 @@ def test_a_volume_takes_less_than_a_second(lungs) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5])
-def test_noise_takes_no_more_than_a_few_seconds(share: float) -> None:
+def test_noise_takes_seconds_and_no_minutes(share: float) -> None:
     a, b = np.random.default_rng(0).random((2, 64, 256, 256), dtype=np.float32) < share
-    assert seconds(a, b, (3.0, 0.8, 0.8), 2.0) < 10
+    assert seconds(a, b, (3.0, 0.8, 0.8), 2.0) < 20
 
 
 def test_a_mask_that_fills_the_field_takes_no_longer(lungs) -> None:

@@ -5,15 +5,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
-from lungseg.commands.folders import as_typed, from_here
-from lungseg.commands.progress import count_of, progress
-from lungseg.commands.words import parse
-from lungseg.errors import UserError
-from lungseg.files import writing
+from lungseg.commands.folders import as_typed, from_here, make_output
+from lungseg.commands.progress import progress
+from lungseg.commands.words import parse, unquoted
+from lungseg.errors import UserError, count_of
 
 if TYPE_CHECKING:
     from lungseg.data.cases import FileCase
@@ -69,7 +67,7 @@ def _check(options: Options) -> int:
     unpaired: list[str] = []
     where, parts = _parts(options, unpaired)
     output = options.output or Path("outputs", "check", where.resolve().stem if where.is_file() else where.resolve().name)
-    _check_output(output, parts)
+    make_output(output, {path.parent for cases in parts.values() for case in cases for path in (case.image, case.mask)})
 
     from rich.console import Console
 
@@ -112,7 +110,7 @@ def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, S
     if sum(one is not None for one in given) != 1:
         raise UserError("data.root=DIR or data.manifest=FILE.csv is needed, one of them.")
     shared: dict[str, Any] = {
-        "patient_regex": _unquoted(options.data_patient_regex),
+        "patient_regex": unquoted(options.data_patient_regex),
         "mask_values": options.data_mask_values,
         "ignore_values": options.data_ignore_values,
     }
@@ -132,26 +130,6 @@ def _say(level: Callable[[str], None], sentences: Sequence[str], what: str) -> N
         level(sentence)
     if len(sentences) > SAID:
         level(f"... and {len(sentences) - SAID} more {what}, all on the page and in check.json")
-
-
-def _unquoted(pattern: str | None) -> str | None:
-    """A regular expression without the quotes that Hydra wants round it in a training's command."""
-    if pattern and len(pattern) > 1 and pattern[0] == pattern[-1] and pattern[0] in "'\"":
-        return pattern[1:-1]
-    return pattern
-
-
-def _check_output(output: Path, parts: "Mapping[str, Sequence[FileCase]]") -> None:
-    """Refuses to write among the data, or where nothing can be written, before all files are read."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"output={output} is a file: give a folder.")
-    folders = {path.resolve().parent for cases in parts.values() for case in cases for path in (case.image, case.mask)}
-    if any(output.resolve().is_relative_to(folder) for folder in folders):
-        raise UserError(f"output={output} lies among the images or masks: give another folder.")
-    with writing(output, "choose another output"):
-        output.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=output):  # now, because all files are read before anything is written
-            pass
 
 
 def _verdict(found: "Findings") -> str:

@@ -78,6 +78,26 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> in
     return 0
 
 
+def asks_for_a_sweep(words: Sequence[str]) -> bool:
+    """Whether these words ask for several jobs: by the flag, or by an experiment whose own file says ``hydra.mode: MULTIRUN``.
+
+    Of the file no more is read than this: Hydra composes it, and says what is wrong with it.
+    """
+    if any(word in SWEEP_FLAGS for word in words):
+        return True
+    given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    if "experiment" not in given or "hydra.mode" in given:
+        return False
+    flags = [(flag, value) for flag, value in itertools.pairwise(words)] + list(given.items())
+    folders = [Path(value) for flag, value in flags if flag in ("-cd", "--config-dir")] + [config_folder()]
+    files = [folder / "experiment" / f"{given['experiment'].removesuffix('.yaml')}.yaml" for folder in folders]
+    try:
+        content = yaml.safe_load(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
+        return str(content["hydra"]["mode"]) == "MULTIRUN"
+    except (StopIteration, OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """A config as plain values, every interpolation resolved.
 

@@ -4,13 +4,14 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import yaml
 from filelock import FileLock, Timeout
 
 from lungseg.errors import UserError
-from lungseg.files import HIDDEN, write_text
+from lungseg.files import HIDDEN, write_text, writing
 
 CONFIG, LOCK = "config.yaml", ".lock"
 # A process that was killed may leave loader processes behind, which keep its lock until they notice.
@@ -41,9 +42,25 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def make_output(output: Path, among: Iterable[Path]) -> None:
+    """Makes a folder for results, before hours of work: one that can be written, and lies in none of the folders named.
+
+    Raises:
+        UserError: it lies there, is a file, or cannot be written.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output={output} is a file: give a folder.")
+    if any(output.resolve().is_relative_to(folder.resolve()) for folder in among):
+        raise UserError(f"output={output} lies among the images or masks: give another folder.")
+    with writing(output, "choose another output"):
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=output):
+            pass
+
+
 def is_predictions(output: Path) -> bool:
     """Whether a folder is the output of an earlier prediction, finished or not."""
-    return (output / HIDDEN).is_dir() or (output / "summary.csv").is_file()
+    return (output / HIDDEN).is_dir() or ((output / "summary.csv").is_file() and not (output / "cases.csv").is_file())
 
 
 def newest(below: str, sign: str) -> list[Path]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
-from lungseg.commands.progress import count_of, progress
+from lungseg.commands.progress import progress
 from lungseg.commands.words import parse
-from lungseg.errors import UserError
+from lungseg.errors import UserError, count_of
 from lungseg.files import write_text
 
 if TYPE_CHECKING:

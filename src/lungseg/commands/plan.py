@@ -101,7 +101,8 @@ def _plan(config: DictConfig) -> Plan:
     loader = GlobalHydra.instance().config_loader()
     texts = [*(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()), *config.hydra.overrides.task]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(texts)
-    swept = {override.get_key_element() for override in overrides if override.is_sweep_override()}
+    last = {override.get_key_element(): override for override in overrides}  # which wins: a word over what an experiment sweeps
+    swept = {key for key, override in last.items() if override.is_sweep_override()}
     folder = Path(str(config.hydra.sweep.dir)).resolve()
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
     planned = []

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
 from lungseg.commands.folders import claimed, is_predictions
-from lungseg.commands.progress import count_of, progress
+from lungseg.commands.progress import progress
 from lungseg.commands.words import parse, typed
-from lungseg.errors import UserError, printable
+from lungseg.errors import UserError, count_of, printable
 from lungseg.files import HIDDEN, remove_partials, sha256_of, writing
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ HELP = """\
   tta=true             the mean over each slice and its three mirror images; four times as slow
   postprocess=false    the network's mask as it is, with one label
   postprocess.airways=false      leaves trachea and main bronchi in; so with touching, pieces and holes
-  truth=PATH           true masks with the same stems: adds IoU and Dice for each image and on average
+  truth=PATH           true masks with the same stems: adds their figures for each image, as of lungseg evaluate, and on average
   overlays=true        a picture of each image with the mask's outline; by default of volumes only, false for none
   probabilities=true   also the probability of lung: 16-bit PNG or NPY where 65535 is 1, or a volume
   dicom_seg=true       also a DICOM-SEG of each DICOM series in dicom_seg/, on the very slices, for a PACS or a viewer; it names the
@@ -116,10 +116,10 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Reads ``key=value`` words, literally, and predicts."""
     if not argv or any(flag in argv for flag in ("-h", "--help")):
-        from lungseg.metrics.definitions import DEFINITIONS
+        from lungseg.metrics.definitions import CASE_DEFINITIONS, DEFINITIONS
 
         program = "python predict.py" if Path(sys.argv[0]).name == "predict.py" else "lungseg predict"
-        print(HELP.format(program=program, definitions=DEFINITIONS))
+        print(HELP.format(program=program, definitions=f"{DEFINITIONS}\n\n{CASE_DEFINITIONS}"))
         return 0 if argv else 2
     words, debug = without_debug(argv)
     usage = "predict takes ckpt=BEST.ckpt input=FILE_OR_FOLDER output=DIR"
@@ -221,7 +221,6 @@ def _check_settings(options: Options, checkpoint: str, settings: Mapping[str, ob
 
 def _say_result(result: "Result", console: "Console", alone: bool, debug: bool) -> None:
     from lungseg.log import log
-    from lungseg.metrics.overlap import volume_scores
 
     if result.kept:
         return
@@ -235,9 +234,8 @@ def _say_result(result: "Result", console: "Console", alone: bool, debug: bool) 
         )
     for remark in result.remarks[len(result.item.source.remarks) :]:
         log.info(f"{name}: {remark}")
-    if result.item.is_volume and result.scores:
-        iou, dice = volume_scores(result.scores)
-        log.info(f"{name}: 3-D Dice {dice:.4f}, IoU {iou:.4f}")
+    if result.item.is_volume and result.figures:
+        log.info(f"{name}: 3-D Dice {result.figures['dice_3d']:.4f}, IoU {result.figures['iou_3d']:.4f}")
     for warning in result.warnings:
         log.warning(f"{name}: {warning}")
 

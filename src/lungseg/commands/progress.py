@@ -6,6 +6,8 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lungseg.errors import count_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,8 +44,3 @@ def progress(console: "Console", doing: str, total: int, quiet: bool) -> Iterato
                 said, then = through, now
 
         yield advance
-
-
-def count_of(number: int, thing: str = "file") -> str:
-    """Files, or other things, with their number."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"

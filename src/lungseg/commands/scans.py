@@ -69,8 +69,7 @@ def find_truths(scans: Scans, path: Path, truth: Path, output: Path) -> dict[Sou
         if not truth.is_file():
             raise UserError(f"truth={truth} must be a file, as input={path} is one.")
         return {scans.sources[0]: truth}
-    below = [other.resolve() for other in (output, scans.root) if other.resolve().is_relative_to(truth.resolve())]
-    masks = [file for file in find_images(truth) if not any(file.resolve().is_relative_to(other) for other in below)]
+    masks = find_images(truth, without=(output, scans.root))
     by_path = {scans.root / source.name: source for source in scans.sources}
     pairs = pair_files(scans.root, truth, list(by_path), masks)
     return {by_path[pair.image]: pair.mask for pair in pairs}

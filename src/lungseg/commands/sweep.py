@@ -31,12 +31,10 @@ from lungseg.commands.plan import SHUFFLE_SEED, Plan, planned
 from lungseg.commands.rank import FULL, RANK, TEST_ONLY, UNTESTED
 from lungseg.config import GROUPS, VALUES
 from lungseg.errors import UserError
+from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, as_csv, as_table, outcome_of, ranked
 from lungseg.files import write_text
 from lungseg.training.launch import RunFailed, end_with, launch, rank_count
 from lungseg.training.state import STATE
-from lungseg.training.sweep import FINISHED, Outcome, as_csv, as_table, outcome_of, ranked
-
-PLAN = "sweep.json"
 
 
 class Sweep:
@@ -114,7 +112,8 @@ class Sweep:
             print(f"  best checkpoint  {from_here(best.folder / 'checkpoints' / 'best.ckpt')}  (job {best.job})")
             print(f"  predict with     {predict_command(best.folder, self.command)}")
         print(f"  table            {from_here(plan.folder / 'sweep.csv')}")
-        print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}", flush=True)
+        print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}")
+        print(f"  compared         lungseg report {as_typed(plan.folder)}", flush=True)
         for said in wrong:
             print(f"Error: {said}", file=sys.stderr)
         if unfinished:

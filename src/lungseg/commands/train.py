@@ -24,6 +24,7 @@ HELP = """\
   {program} model=resunet trainer.devices=2              the large network on two GPUs, or two CPU processes
   {program} --multirun loss=dice_bce,dice seed=0,1,2     a sweep: six jobs, ranked; the Test set is opened for the best
   {program} --multirun ... sweep.resume=true             goes on with the newest sweep; what is finished stays
+  {program} experiment=ablation data=...                 a sweep of its own, as crossval and convergence; lungseg report shows it
   {program} ckpt_path=last                               goes on where the newest run stopped (repeat its other settings)
   {program} init_ckpt=best.ckpt ...                      starts from the weights of another run
   {program} --cfg job                                    shows every setting with its value
@@ -57,14 +58,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _asked(argv: Sequence[str]) -> "Single | Sweep":
-    from lungseg.commands.compose import SHOW_FLAGS, SWEEP_FLAGS
+    from lungseg.commands.compose import SHOW_FLAGS, SWEEP_FLAGS, asks_for_a_sweep
     from lungseg.commands.single import Single
 
     command = f"{_program()} {shlex.join(argv)}"
-    if any(word in argv for word in SWEEP_FLAGS) and not any(word.partition("=")[0] in SHOW_FLAGS for word in argv):
+    if asks_for_a_sweep(argv) and not any(word.partition("=")[0] in SHOW_FLAGS for word in argv):
         from lungseg.commands.sweep import Sweep
 
-        return Sweep(argv, command)
+        return Sweep(argv if any(word in SWEEP_FLAGS for word in argv) else [*argv, "--multirun"], command)
     return Single(argv, command)
 
 

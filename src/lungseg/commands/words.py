@@ -52,6 +52,13 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
     return options(**values)
 
 
+def unquoted(pattern: str | None) -> str | None:
+    """A regular expression without the quotes that Hydra wants round it in a training's command."""
+    if pattern and len(pattern) > 1 and pattern[0] == pattern[-1] and pattern[0] in "'\"":
+        return pattern[1:-1]
+    return pattern
+
+
 def typed(name: str) -> str:
     """A field of options as it stands on a command line."""
     group, _, rest = name.partition("_")

@@ -14,6 +14,7 @@ from lungseg.data.twins import Twins
 from lungseg.imaging.overlay import MASK_COLOUR, grid, overlay
 from lungseg.imaging.plausibility import Doubt
 from lungseg.imaging.writers import png
+from lungseg.log import aligned
 
 LISTED = 1000  # pairs in a table
 TWINS = 12  # pairs of files as pictures
@@ -21,9 +22,7 @@ TWINS = 12  # pairs of files as pictures
 
 def as_screen(found: Findings) -> str:
     """A table of the parts and all notes, in plain text."""
-    rows = [PART_COLUMNS, *([str(cell) for cell in row] for row in _part_rows(found))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(PART_COLUMNS))]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned([PART_COLUMNS, *([str(cell) for cell in row] for row in _part_rows(found))], right=())
     within = [twins.sentence for twins in found.twins if not twins.leak]
     more = [f"... and {len(within) - SHOWN} more, all in check.json"] if len(within) > SHOWN else []
     table = ["", *lines, ""] if found.checked else []

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lungseg.data.cases import FileCase, PhantomCase
+from lungseg.data.owners import compiled, owner
 from lungseg.data.split import Case, Holdout, Split, split_validation
 from lungseg.errors import UserError, printable
 from lungseg.files import from_home
 from lungseg.imaging.layouts import split_folders
-from lungseg.imaging.pairs import Pair, common_stem, pair_files
+from lungseg.imaging.pairs import Pair, pair_files
 from lungseg.log import log
 
 PART_SEEDS = 3_000_000  # of patients that a part of the phantoms may have, so that no two parts share one
@@ -35,9 +35,19 @@ class PhantomSource:
         train, val, test: slices in each part.
         size: side of a slice in pixels.
         seed: of the patients; the three parts never share one.
+        folds, fold: or the patients of train and val in so many parts, of which this one is kept: cross-validation.
     """
 
-    def __init__(self, train: int = 800, val: int = 60, test: int = 120, size: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        train: int = 800,
+        val: int = 60,
+        test: int = 120,
+        size: int = 128,
+        seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+    ) -> None:
         for key, count, fewest in (("train", train, 1), ("val", val, 1), ("test", test, 0)):
             if not fewest <= count <= PART_SEEDS:
                 raise UserError(f"data.{key}={count} must be {fewest} to {PART_SEEDS} slices.")
@@ -46,6 +56,7 @@ class PhantomSource:
         if not 32 <= size <= 4096:
             raise UserError(f"data.size={size} must be 32 to 4096 pixels: a chest must fit in.")
         self.counts, self.size, self.seed = (train, val, test), size, seed
+        self.holdout = Holdout(folds=folds, fold=fold)
 
     def split(self) -> Split:
         # Parts get seed ranges of their own, so that a larger training part leaves validation and test as they were.
@@ -53,6 +64,8 @@ class PhantomSource:
             tuple(PhantomCase(seed=10_000_000 * self.seed + PART_SEEDS * part + i, size=self.size) for i in range(count))
             for part, count in enumerate(self.counts)
         )
+        if self.holdout.folds is not None:
+            return Split(*split_validation((*train, *val), self.holdout), test)
         return Split(train, val, test)
 
 
@@ -86,7 +99,7 @@ class FolderSource:
             raise UserError("data.root= must name a folder.")
         self.holdout = _holdout(mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold)
         self.root = from_home(root)
-        self.patient_regex = _compiled(patient_regex)
+        self.patient_regex = compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
 
@@ -110,7 +123,7 @@ class FolderSource:
 
     def _case(self, part: str, images: Path, image: Path, mask: Path) -> FileCase:
         name = f"{part}/{image.relative_to(images).as_posix()}"
-        patient = _patient(self.patient_regex, image)
+        patient = owner(self.patient_regex, image)
         return FileCase(name, image, mask, patient, lung_values=self.mask_values, ignore_values=self.ignore_values)
 
 
@@ -148,7 +161,7 @@ class ManifestSource:
             raise UserError("data.manifest= must name a CSV file.")
         self.holdout = _holdout(mask_values, ignore_values, val_fraction, val_patients, split_seed, folds, fold)
         self.manifest, self.balance = from_home(manifest), balance
-        self.patient_regex = _compiled(patient_regex)
+        self.patient_regex = compiled(patient_regex)
         self.mask_values = None if mask_values is None else tuple(float(v) for v in mask_values)
         self.ignore_values = tuple(float(v) for v in ignore_values)
 
@@ -220,7 +233,7 @@ class ManifestSource:
             name=f"{part}/{(row.get('image') or '').strip()}",
             image=paths["image"],
             mask=paths["mask"],
-            patient=(row.get("patient") or "").strip() or _patient(self.patient_regex, paths["image"]),
+            patient=(row.get("patient") or "").strip() or owner(self.patient_regex, paths["image"]),
             source=(row.get("source") or "").strip() or "manifest",
             slope=slope,
             intercept=intercept,
@@ -261,26 +274,6 @@ def _holdout(
         raise UserError(f"data.ignore_values={list(ignore_values)} must hold none of data.mask_values, but has {both}.")
     patients = None if val_patients is None else tuple(str(patient) for patient in val_patients)
     return Holdout(val_fraction, patients, split_seed, folds, fold)
-
-
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern == "":
-        raise UserError("data.patient_regex= must be a regular expression that finds the patient, or null.")
-    try:
-        return None if pattern is None else re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"data.patient_regex={pattern!r} is no regular expression ({error}).") from error
-
-
-def _patient(pattern: re.Pattern[str] | None, image: Path) -> str | None:
-    if pattern is None:
-        return None
-    stem = common_stem(image)
-    match = pattern.search(stem)
-    patient = match.group(1 if pattern.groups else 0) if match else None
-    if not patient:
-        raise UserError(f"data.patient_regex={pattern.pattern!r} finds no patient in {stem!r} ({image}).")
-    return str(patient)
 
 
 def _is_there(path: Path, or_folder: bool) -> bool:

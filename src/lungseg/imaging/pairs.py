@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,19 @@ def common_stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.name
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path, without: Collection[Path] = ()) -> list[Path]:
     """All files below a folder that can be read, sorted, as ``walk`` finds them.
+
+    Args:
+        without: folders whose files do not count.
 
     Raises:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check the path.")
-    files = (here / name for here, names in walk(folder) for name in names)
+    left_out = [other.resolve() for other in without]
+    files = (here / name for here, names in walk(folder, left_out) for name in names)
     return sorted(path for path in files if path.is_file() and is_image(path))
 
 

@@ -62,11 +62,17 @@ def read_truth(
     shape = volume.canonical().voxels.shape
     if stored.shape != shape:
         raise UserError(f"{mask} has the shape {stored.shape} but {image} has {shape}: give the mask of this image.")
+    return Truth(labels_of(stored, mask, lung_values, ignore_values, option), stored, doubts)
+
+
+def labels_of(
+    stored: NDArray[Any], mask: Path, lung_values: Collection[float] | None, ignore_values: Collection[float], option: str
+) -> NDArray[np.uint8]:
+    """What ``to_labels`` gives of the values of a mask (Z, H, W), where of 0, 1 and 2 both sides are lung."""
     held = np.unique([value for plane in stored for value in np.unique(plane)])  # not of all at once, which copies and sorts
     if lung_values is None and 0 in held and np.isin(held, (0, *SIDES)).all():
         lung_values = SIDES  # as masks of volumes are written here
-    labels = to_labels(stored, mask, lung_values, ignore_values, option)
-    return Truth(labels, stored, doubts)
+    return to_labels(stored, mask, lung_values, ignore_values, option)
 
 
 def _on(grid: Grid, given: Volume, own: Grid, mask: Path, image: Path) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
-from lungseg.files import HIDDEN
+from lungseg.files import DICOM_SEG, HIDDEN, OVERLAYS, PROBABILITIES
 from lungseg.imaging.dicom_seg import Maker
 from lungseg.imaging.pairs import common_stem
 from lungseg.imaging.series import Series
@@ -79,6 +79,7 @@ class Result:
     """What came of one scan or picture.
 
     Attributes:
+        scores, figures: against the truth, where there is one: of each slice, and those of ``metrics.cases``.
         error: a sentence, or None where there is a mask; ``cause`` is its traceback.
         is_mask: it was left out, for it is itself a mask.
         kept: it was done by an earlier run.
@@ -90,6 +91,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     scores: tuple[Overlap, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
     lungs: tuple[Lung, ...] = ()
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
@@ -157,9 +159,9 @@ def _ways(source: Source, output: Path, wanted: str | None) -> Iterator[Item]:
         yield Item(
             source,
             mask=output / folder / mask,
-            overlay=output / "overlays" / folder / f"{mask}.overlay.png",
-            probability=output / "probabilities" / folder / f"{mask}.probability{ending}",
-            segmentation=output / "dicom_seg" / folder / f"{stem}.dcm",
+            overlay=output / OVERLAYS / folder / f"{mask}.overlay.png",
+            probability=output / PROBABILITIES / folder / f"{mask}.probability{ending}",
+            segmentation=output / DICOM_SEG / folder / f"{stem}.dcm",
             record=output / HIDDEN / folder / f"{mask}.json",
         )
 

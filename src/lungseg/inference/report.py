@@ -17,7 +17,6 @@ from lungseg.imaging.thumbnails import jpeg_of
 from lungseg.inference.items import Result
 from lungseg.inference.volumes import LEAST_ML, MOST_ML
 from lungseg.metrics.lungs import Lung
-from lungseg.metrics.overlap import summarise, volume_scores
 
 FAILED, WARNED, CLEAN, LEFT_OUT = "failed", "warned", "clean", "left out"
 KINDS = {FAILED: "failed", WARNED: "with warnings", CLEAN: "without warnings", LEFT_OUT: "left out"}
@@ -105,18 +104,16 @@ FIELDS = (
         "{:.1f}",
         chart="Share of the picture that is lung",
     ),
-    Field(Column("IoU", "3-D", "of all voxels together", True), lambda result: _score(result, 0), "{:.3f}"),
-    Field(Column("Dice", "3-D", "of all voxels together", True), lambda result: _score(result, 1), "{:.3f}"),
+    Field(Column("IoU", "3-D", "of all voxels together", True), lambda result: _score(result, "iou_3d"), "{:.3f}"),
+    Field(Column("Dice", "3-D", "of all voxels together", True), lambda result: _score(result, "dice_3d"), "{:.3f}"),
     Field(Column("IoU", "2-D", "mean over slices with lung", True), lambda result: _score(result, "iou"), "{:.3f}"),
     Field(Column("Dice", "2-D", "mean over slices with lung", True), lambda result: _score(result, "dice"), "{:.3f}"),
 )
 
 
-def _score(result: Result, which: int | str) -> float | None:
-    """One of the scores of all voxels of a volume together, or of the slices of a picture."""
-    if not result.scores or result.item.is_volume is isinstance(which, str):
-        return None
-    return summarise(result.scores)[which] if isinstance(which, str) else volume_scores(result.scores)[which]
+def _score(result: Result, figure: str) -> float | None:
+    """A figure of all voxels of a volume together, or of the slices of a picture."""
+    return result.figures.get(figure) if result.item.is_volume is figure.endswith("_3d") else None
 
 
 def _is_told(value: float | str | None) -> bool:

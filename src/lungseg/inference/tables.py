@@ -10,33 +10,25 @@ from pathlib import Path
 from lungseg.files import write_text
 from lungseg.inference.items import Result
 from lungseg.metrics.lungs import rows
-from lungseg.metrics.overlap import summarise, volume_scores
 
 
 def write_summary(results: Sequence[Result], output: Path) -> None:
-    """``summary.csv``: a row for each scan or picture, with scores where there is a truth."""
+    """``summary.csv``: a row for each scan or picture, with the figures of ``metrics.cases`` where there is a truth."""
     text = io.StringIO()
     columns = ["file", "status", "lung_fraction", "seconds", "warnings", "error"]
     if any(result.item.truth is not None for result in results):
-        columns += ["iou", "dice"]
-    if any(result.item.truth is not None and result.item.is_volume for result in results):
-        columns += ["iou_3d", "dice_3d"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        columns += dict.fromkeys(["iou", "dice", *(figure for result in results for figure in result.figures)])
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for result in results:
-        own = summarise(result.scores)
-        iou_3d, dice_3d = volume_scores(result.scores) if result.item.is_volume else (math.nan, math.nan)
         row = {
             "file": result.item.name,
             "status": result.status,
-            "lung_fraction": _cell(result.lung_fraction, 5),
-            "seconds": _cell(sum(result.seconds.values()) if result.seconds else math.nan, 3),
+            "lung_fraction": _cell(result.lung_fraction, ".5f"),
+            "seconds": _cell(sum(result.seconds.values()) if result.seconds else math.nan, ".3f"),
             "warnings": "; ".join(result.warnings),
             "error": result.error or "",
-            "iou": _cell(own["iou"], 5),
-            "dice": _cell(own["dice"], 5),
-            "iou_3d": _cell(iou_3d, 5),
-            "dice_3d": _cell(dice_3d, 5),
+            **{figure: _cell(value, ".6g") for figure, value in result.figures.items()},
         }
         writer.writerow(row)
     write_text(output / "summary.csv", text.getvalue())
@@ -65,5 +57,5 @@ def write_measurements(results: Sequence[Result], output: Path) -> None:
     write_text(output / "measurements.json", json.dumps(scans, indent=1))
 
 
-def _cell(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
+def _cell(value: float, digits: str) -> str:
+    return "" if math.isnan(value) else format(value, digits)

@@ -87,9 +87,11 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
     p_value = None
     if len(means) >= LEAST_PATIENTS:
         p_value = float(stats.wilcoxon(means[means != 0]).pvalue) if means.any() else 1.0
+    difference = float(np.nanmean(differences)) if differences.size else np.nan
+    interval = mean_interval(differences if difference >= 0 else -differences)  # so that b - a has that of a - b turned round
     return Paired(
-        difference=float(np.nanmean(differences)) if differences.size else np.nan,
-        interval=mean_interval(differences),
+        difference,
+        interval if interval is None or difference >= 0 else Interval(-interval.high, -interval.low),
         p_value=p_value,
         better=int(np.count_nonzero(means > 0)),
         worse=int(np.count_nonzero(means < 0)),

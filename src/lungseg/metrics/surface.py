@@ -79,14 +79,14 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
 def _distances(here: NDArray[np.bool_], there: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     """From each corner of one surface to the nearest of another, in the order of ``here[here]``."""
     apart = here & ~there  # the others have distance 0, most of them where masks are alike
-    distances = np.zeros(here.shape)
+    distances = np.zeros(np.count_nonzero(here))
     if apart.any():
         # A distance transform and no search tree: noise and distant masks, which make a tree slow, cost it nothing more.
         # It gives places and not distances: half the time, a fifth of the memory (12 bytes a corner).
         nearest = distance_transform_edt(~there, sampling=spacing, return_distances=False, return_indices=True)
         steps = np.argwhere(apart) - nearest[:, apart].T
-        distances[apart] = np.linalg.norm(steps * spacing, axis=1)
-    return distances[here]
+        distances[apart[here]] = np.linalg.norm(steps * spacing, axis=1)
+    return distances
 
 
 def _percentile(distances: NDArray[np.float64], areas: NDArray[np.float64]) -> float:

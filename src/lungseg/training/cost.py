@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lungseg.data.datamodule import LungDataModule
 from lungseg.data.dataset import Batch
+from lungseg.errors import count_of
 from lungseg.log import log
 from lungseg.training.module import SegmentationModule
 from lungseg.training.pace import VALIDATION, clock_left, spoken
@@ -91,9 +92,9 @@ def describe_cost(cost: Cost, module: SegmentationModule, data: LungDataModule, 
     seconds = (steps + VALIDATION * checks) * cost.step_seconds
     name, parameters = module.net_config["class"], f"{parameter_count(module.net) / 1e6:.2f} M parameters"
     return (
-        f"{name} with {parameters} on {_counted(ranks, f'{cost.device.upper()} rank')} ({trainer.precision}); "
+        f"{name} with {parameters} on {count_of(ranks, f'{cost.device.upper()} rank')} ({trainer.precision}); "
         f"{listed} slice{'' if counts[-1][1] == 1 else 's'}.\n"
-        f"An epoch is {_counted(steps, 'step')} of {_counted(_batch_size(data) * ranks, 'slice')} "
+        f"An epoch is {count_of(steps, 'step')} of {count_of(_batch_size(data) * ranks, 'slice')} "
         f"and takes about {spoken(seconds)}; {_whole_run(trainer, steps, seconds)}.\n"
         f"{'Training' if ranks == 1 else 'Each rank'} needs about {_memory(cost)}."
     )
@@ -189,17 +190,13 @@ def _whole_run(trainer: pl.Trainer, steps: int, epoch_seconds: float) -> str:
     limits = [trainer.max_epochs or 0, clock_left(trainer) / max(epoch_seconds, 1e-9)]
     if trainer.max_steps > -1:
         limits.append(trainer.max_steps * trainer.accumulate_grad_batches / max(steps, 1))
-    return f"{_counted(math.ceil(min(limits)), 'epoch')} about {spoken(min(limits) * epoch_seconds)}"
+    return f"{count_of(math.ceil(min(limits)), 'epoch')} about {spoken(min(limits) * epoch_seconds)}"
 
 
 def _batch_size(data: LungDataModule) -> int:
     """Slices a step on each rank; fewer than were asked for where there are no more."""
     assert data.train is not None
     return min(data.loader.batch_size, -(-len(data.train) // data.ranks))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _memory(cost: Cost) -> str:

@@ -17,7 +17,8 @@ from lungseg.checkpoint import CLASSES, Checkpoint, build_net
 from lungseg.data.dataset import Batch
 from lungseg.errors import UserError
 from lungseg.metrics.cases import image_figures
-from lungseg.metrics.overlap import Overlap, OverlapPerImage, overlap
+from lungseg.metrics.overlap import Overlap, overlap
+from lungseg.metrics.per_image import OverlapPerImage
 from lungseg.nets.blocks import EncoderDecoder
 from lungseg.preprocess import Preprocess
 
@@ -216,8 +217,12 @@ class SegmentationModule(pl.LightningModule):
         if part != "train":
             kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
             metrics |= {f"{part}/{key}": values[key] for key in kept}
+        # A curve ends with the last epoch; what the best one scores is said elsewhere.
+        on_curve = part != "val" or self.trainer.state.fn == TrainerFn.FITTING
         # Already the value over all ranks: the metrics have gathered their states.
-        self.log_dict({key: value.float() for key, value in metrics.items()}, rank_zero_only=False, sync_dist=False)
+        self.log_dict(
+            {key: value.float() for key, value in metrics.items()}, logger=on_curve, rank_zero_only=False, sync_dist=False
+        )
         self._scores(part).reset()
         self._losses(part).reset()
 

@@ -158,8 +158,8 @@ def _score(
     metrics: dict[str, float] = {}
     for part in parts:
         module.figures.clear()
-        scored = (trainer.test if part == "test" else trainer.validate)(module, datamodule=data, verbose=False)
-        metrics |= {key: float(value) for key, value in scored[0].items()} if scored else {}
+        (trainer.test if part == "test" else trainer.validate)(module, datamodule=data, verbose=False)
+        metrics |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{part}/")}
         figures = dict(from_all(list(module.figures.items()), data.ranks))
         if trainer.is_global_zero:
             keep_images(figures, data.caches[part], folder / f"{part}_images.csv")

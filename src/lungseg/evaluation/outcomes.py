@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PLAN = "sweep.json"  # in the folder of a sweep: its jobs, with their folders and words
 FINISHED = "finished"
 
 

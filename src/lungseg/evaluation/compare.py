@@ -1,0 +1,135 @@
+"""Whether one choice beats another: the same cases, paired by patient and run, figure by figure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import UserError
+from lungseg.evaluation.tables import Cases
+from lungseg.imaging.pairs import common_stem
+from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED
+from lungseg.metrics.statistics import Paired, by_patient, paired
+
+SURE = 0.05  # of a p value
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A figure of A against that of B; of a signed one the size counts.
+
+    Attributes:
+        a, b: means over runs and patients.
+        gain: A's over B's, positive where A is better; its ``better`` and ``worse`` are patients.
+        winner: ``A``, ``B``, or empty where the data cannot tell or are too few.
+    """
+
+    figure: str
+    a: float
+    b: float
+    gain: Paired
+    winner: str
+
+
+@dataclass(frozen=True)
+class CasePair:
+    """A case in a run of A and of B, with the figures that both have."""
+
+    run: int
+    name: str
+    patient: str
+    figures: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        is_repeated: some patient is in more than one run: runs are seeds, and no folds.
+        only_a, only_b: names of cases, once each, that the other side lacks in the same run.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    cases: tuple[CasePair, ...]
+    runs: int
+    is_repeated: bool
+    patients: int
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+
+def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
+    """The runs of one choice against those of another, the first against the first and so on.
+
+    A wins a figure if the 95 % interval of the mean difference excludes 0 and Wilcoxon's p is below ``SURE``. Where patients come
+    in several runs, as with seeds, the interval alone decides, which is over runs and patients.
+
+    Raises:
+        UserError: there are not as many runs on both sides, or two share no case or no figure.
+    """
+    if len(a) != len(b):
+        raise UserError(f"A has {len(a)} runs and B {len(b)}: give as many of both, those of one seed at the same place.")
+    matched = [_matched(own, other, run) for run, (own, other) in enumerate(zip(a, b, strict=True), 1)]
+    cases = tuple(case for run, (own, other, pairs) in enumerate(matched, 1) for case in _cases(own, other, pairs, run))
+    is_repeated = len({(case.run, case.patient) for case in cases}) > len({case.patient for case in cases})
+    outcomes = tuple(found for figure in HIGHER_IS_BETTER if (found := _outcome(figure, cases, len(a), is_repeated)) is not None)
+    if not outcomes:
+        raise UserError("A and B share no figure: score both with lungseg evaluate, and compare its folders.")
+    only_a = dict.fromkeys(name for own, _, pairs in matched for i, name in enumerate(own.names) if i not in dict(pairs))
+    taken = [{other for _, other in pairs} for _, _, pairs in matched]
+    only_b = dict.fromkeys(
+        name for (_, own, _), used in zip(matched, taken, strict=True) for i, name in enumerate(own.names) if i not in used
+    )
+    return Comparison(outcomes, cases, len(a), is_repeated, len({case.patient for case in cases}), tuple(only_a), tuple(only_b))
+
+
+def _matched(a: Cases, b: Cases, run: int) -> tuple[Cases, Cases, list[tuple[int, int]]]:
+    """Both tables and the rows in them that are of one case: by name, else by names without suffixes."""
+    for key in (str, _stem):
+        rows = {key(name): row for row, name in enumerate(b.names)}
+        pairs = [(row, rows[key(name)]) for row, name in enumerate(a.names) if key(name) in rows]
+        if pairs:
+            return a, b, pairs
+    where = f" in run {run}" if run > 1 else ""
+    raise UserError(f"A and B share no case{where}: compare what was made of the same images (cases are matched by name).")
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_name(common_stem(Path(name))).as_posix()
+
+
+def _cases(a: Cases, b: Cases, pairs: Sequence[tuple[int, int]], run: int) -> Iterator[CasePair]:
+    shared = [figure for figure in HIGHER_IS_BETTER if figure in a.columns and figure in b.columns]
+    for own, other in pairs:
+        values = {figure: (float(a.columns[figure][own]), float(b.columns[figure][other])) for figure in shared}
+        patient = a.patients[own] if a.patients[own] != a.names[own] else b.patients[other]  # one may know more
+        yield CasePair(run, a.names[own], patient, {figure: both for figure, both in values.items() if np.isfinite(both).all()})
+
+
+def _outcome(figure: str, cases: Sequence[CasePair], runs: int, is_repeated: bool) -> Outcome | None:
+    have = [case for case in cases if figure in case.figures]
+    if not have:
+        return None
+    patients = list(dict.fromkeys(case.patient for case in have))
+    a, b = (np.full((runs, len(patients)), np.nan) for _ in range(2))
+    for run in range(runs):
+        own = [case for case in have if case.run == run + 1]
+        for side, table in enumerate((a, b)):
+            values = np.array([case.figures[figure][side] for case in own])
+            means = by_patient(np.abs(values) if figure in SIGNED else values, [case.patient for case in own])
+            for patient, mean in means.items():
+                table[run, patients.index(patient)] = mean
+    sign = 1 if HIGHER_IS_BETTER[figure] else -1
+    gain = paired(sign * a, sign * b)
+    return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, winner_of(gain, is_repeated))
+
+
+def winner_of(gain: Paired, is_repeated: bool) -> str:
+    """``A`` or ``B`` by the rule of ``compare``, of the gain of A over B; empty where the data cannot tell or are too few."""
+    if gain.interval is None or gain.p_value is None or (not is_repeated and gain.p_value >= SURE):
+        return ""
+    return "A" if gain.interval.low > 0 else "B" if gain.interval.high < 0 else ""

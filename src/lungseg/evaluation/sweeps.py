@@ -1,0 +1,182 @@
+"""Sweeps as they lie in their folders: what their jobs vary, which of them are repeats of one choice, and what is missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungseg.errors import UserError, printable
+from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
+from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, outcome_of
+
+# What differs between the repeats of a choice: chance, and which patients validate.
+PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report
+REPEATS = ("seed", "data.seed", "data.fold", "data.split_seed", PATIENTS)
+# What may differ between folders and decides nothing of what is learnt.
+NEUTRAL = ("ckpt_path", "sweep", "test", "logger", "loader.num_workers", "loader.cache", "loader.cache_folder", "trainer.devices")
+# What a reader wants to know of what was the same for all, beside the options of the groups.
+TOLD = (
+    "preprocess.size",
+    "preprocess.normalisation",
+    "trainer.max_epochs",
+    "trainer.limit_train_batches",
+    "trainer.precision",
+    "loader.batch_size",
+    "optimization.lr",
+    "optimization.ema_decay",
+    "early_stopping",
+    "data.balance",
+    "data.folds",
+)
+UNTOLD_GROUPS = ("experiment", "logger")
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """What lies in one sweep's folder, or in several that are looked at together.
+
+    Attributes:
+        jobs: the finished ones, one for each choice and repeat.
+        planned: how many there are to be.
+        varied: the settings that differ between choices, each with its values.
+        repeats: the same of ``REPEATS``.
+        fixed: what was the same for all of what a reader wants to know.
+        missing: a sentence for each job that is not among ``jobs``, failed ones first.
+    """
+
+    jobs: tuple[Job, ...]
+    planned: int
+    varied: dict[str, tuple[str, ...]]
+    repeats: dict[str, tuple[str, ...]]
+    fixed: dict[str, str]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A job as its sweep has planned it, whether it has ended or not."""
+
+    name: str
+    outcome: Outcome
+    words: dict[str, str]
+    config: dict[str, Any]
+    chosen: dict[str, str]  # options of config groups that no word varies
+
+
+def read_sweeps(folders: Sequence[Path]) -> Sweeps:
+    """Reads sweeps, also while they run.
+
+    Raises:
+        UserError: a folder holds no sweep, or a file of it cannot be read.
+    """
+    planned = [job for folder in folders for job in _planned(folder, several=len(folders) > 1)]
+    names = list(dict.fromkeys([*(name for job in planned for name in job.words), *_between_folders(planned), *REPEATS]))
+    values = [{name: _value(job, name) for name in names} for job in planned]
+    several = [name for name in names if len({one[name] for one in values}) > 1]
+    jobs: dict[tuple[object, ...], Job] = {}
+    failed: list[str] = []
+    missing: list[str] = []
+    for job, named in zip(planned, values, strict=True):
+        if job.outcome.status != FINISHED:
+            words = " ".join(f"{name}={named[name]}" for name in several if name in job.words and name != PATIENTS)
+            said = f": {printable(job.outcome.error)}" if job.outcome.error else ""
+            (failed if said else missing).append(f"{job.name} ({words}) {_status(job.outcome)}{said}")
+            continue
+        settings = {name: named[name] for name in several if name not in REPEATS}
+        repeat = tuple(_written(_dotted(job.config, name)) for name in REPEATS)
+        key = (*settings.values(), *repeat)
+        if key in jobs:
+            missing.append(f"{job.name} repeats {jobs[key].name} and is left out")
+        else:
+            jobs[key] = read_job(job.name, job.outcome.folder, settings, repeat)
+    ordered = {name: tuple(dict.fromkeys(one[name] for one in values)) for name in several}
+    return Sweeps(
+        tuple(jobs.values()),
+        len(planned),
+        {name: ordered[name] for name in several if name not in REPEATS},
+        {name: ordered[name] for name in several if name in REPEATS},
+        _fixed(planned, several),
+        (*failed, *missing),
+    )
+
+
+def choices(jobs: Sequence[Job], settings: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+    """Jobs by their values of these settings, in the order in which they come."""
+    grouped: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        grouped.setdefault(tuple(job.settings[name] for name in settings), []).append(job)
+    return grouped
+
+
+def _planned(sweep: Path, several: bool) -> Iterator[_Planned]:
+    if not (sweep / PLAN).is_file():
+        raise UserError(f"{sweep} holds no {PLAN}: {NEEDED}.")
+    jobs = read_json(sweep / PLAN).get("jobs")
+    if not jobs:
+        raise UserError(f"{sweep / PLAN} names no job: {NEEDED}.")
+    whole = sweep / "multirun.yaml"  # Hydra's own, with the options of all groups
+    hydra = (read_yaml(whole) if whole.is_file() else {}).get("hydra", {})
+    chosen = {str(group): str(option) for group, option in hydra.get("runtime", {}).get("choices", {}).items()}
+    for entry in jobs:
+        folder = sweep / entry["folder"]
+        words = dict(word.lstrip("+").split("=", 1) for word in entry["overrides"])
+        name = f"job {entry['job']}" + (f" of {sweep.name}" if several else "")
+        yield _Planned(name, outcome_of(folder, entry["job"], entry["overrides"]), words, read_yaml(folder / "config.yaml"), chosen)
+
+
+def _status(outcome: Outcome) -> str:
+    started = outcome.status != "failed" and (outcome.folder / "history.csv").is_file()
+    return "has begun and is not finished" if started else outcome.status
+
+
+def _between_folders(planned: Sequence[_Planned]) -> list[str]:
+    """Settings that no sweep varies but that differ between sweeps, a group by its name."""
+    words = {name for job in planned for name in job.words}
+    first = planned[0]
+    found: dict[str, None] = {}
+    for job in planned[1:]:
+        if job.chosen is first.chosen:
+            continue
+        ours, theirs = dict(_leaves(first.config)), dict(_leaves(job.config))
+        for key in ours.keys() | theirs.keys():
+            group = key.partition(".")[0]
+            if ours.get(key) != theirs.get(key) and not any(_within(key, name) for name in (*words, *REPEATS, *NEUTRAL)):
+                found[group if first.chosen.get(group) != job.chosen.get(group) else key] = None
+    return sorted(found)
+
+
+def _fixed(planned: Sequence[_Planned], several: Sequence[str]) -> dict[str, str]:
+    groups = [name for name in planned[0].chosen if "/" not in name and name not in UNTOLD_GROUPS]
+    told = {name: {_value(job, name) for job in planned} for name in (*groups, *TOLD) if name not in several}
+    return {name: ", ".join(sorted(values)) for name, values in told.items() if values != {"null"}}
+
+
+def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _value(job: _Planned, name: str) -> str:
+    """A job's value of a setting, as it is typed: its own word, or what its sweep had."""
+    if name in job.words:
+        return job.words[name].strip("'\"")
+    found = _dotted(job.config, name)
+    return job.chosen.get(name, "unknown") if isinstance(found, Mapping) else _written(found)
+
+
+def _dotted(config: Mapping[str, Any], name: str) -> Any:
+    value: Any = config
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _written(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,172 @@
+"""A comparison in words and tables: who wins which figure, and what the data cannot tell."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lungseg.errors import count_of, printable
+from lungseg.evaluation.compare import Comparison, Outcome
+from lungseg.evaluation.tables import short
+from lungseg.log import aligned
+from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES
+from lungseg.metrics.statistics import LEAST_PATIENTS, Interval
+
+LISTED = 20  # cases on the screen
+NAMED = 10
+MAIN = (("iou_3d", "iou"), ("hd95_3d_mm", "hd95_mm", "hd95_px"), ("nsd_3d", "nsd"))  # of each case; the first that there is
+HEAD = ("figure", "A", "B", "A - B", "95 % interval", "p", "A better", "B better", "")
+
+
+def as_screen(found: Comparison) -> str:
+    """The figures as a table and the verdicts as sentences; of few patients the cases instead."""
+    few = found.patients < LEAST_PATIENTS
+    parts = [aligned([HEAD, *map(_shown, found.outcomes)], right=range(1, 8))]
+    parts += [aligned(list(_per_case(found)), right=range(2, 99))] if few else []
+    return "\n\n".join("\n".join(lines) for lines in [*parts, list(sentences(found))])
+
+
+def sentences(found: Comparison) -> Iterator[str]:
+    """Who wins which figure, what cannot be told, and how much that is worth."""
+    over = count_of(found.patients, "patient")
+    if found.patients < LEAST_PATIENTS:
+        are = "is" if found.patients == 1 else "are"
+        yield f"{over} {are} too few for an interval or a test, which need {LEAST_PATIENTS}: this says how A and B did on these."
+        return
+    for outcome in found.outcomes:
+        if outcome.winner:
+            yield _won(outcome, found.runs)
+    open_ = [outcome for outcome in found.outcomes if not outcome.winner]
+    if open_:
+        yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
+    ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
+    tested = f"{count_of(len(found.outcomes), 'figure')} were tested ({ruled}), and p is not corrected for that"
+    yield f"{tested}: of 20 figures without any difference one has p < 0.05 by chance."
+    if all(case.patient == case.name for case in found.cases):
+        yield "No table says whose a case is, so each counts as a patient: where one has several, intervals are too narrow."
+
+
+def left_out(found: Comparison) -> Iterator[str]:
+    """Cases that only one side has."""
+    for side, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            named = ", ".join(map(printable, names[:NAMED]))
+            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {named}{more}"
+
+
+def as_csv(found: Sequence[tuple[str, Comparison]]) -> str:
+    """A row for each figure of each comparison, under its name."""
+    rows = [{"of": of, **row} for of, one in found for row in _rows(one)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_json(found: Sequence[tuple[str, Comparison]]) -> dict[str, Any]:
+    """Everything by the names of the comparisons, each case among it."""
+    return {
+        of: {
+            "runs": one.runs,
+            "patients": one.patients,
+            "sentences": list(sentences(one)),
+            "figures": list(_rows(one)),
+            "only_a": list(one.only_a),
+            "only_b": list(one.only_b),
+            "cases": [asdict(case) for case in one.cases],
+        }
+        for of, one in found
+    }
+
+
+def _rows(found: Comparison) -> Iterator[dict[str, Any]]:
+    for outcome in found.outcomes:
+        interval = _difference(outcome)[1]
+        yield {
+            "figure": outcome.figure,
+            "a": outcome.a,
+            "b": outcome.b,
+            "difference": _difference(outcome)[0],
+            "low": None if interval is None else interval.low,
+            "high": None if interval is None else interval.high,
+            "p_value": outcome.gain.p_value,
+            "patients_a_better": outcome.gain.better,
+            "patients_b_better": outcome.gain.worse,
+            "patients_equal": outcome.gain.equal,
+            "patients": outcome.gain.patients,
+            "runs": found.runs,
+            "winner": outcome.winner,
+        }
+
+
+def _difference(outcome: Outcome) -> tuple[float, Interval | None]:
+    """A - B, whichever way is better, and its interval."""
+    gain = outcome.gain
+    if HIGHER_IS_BETTER[outcome.figure]:
+        return gain.difference, gain.interval
+    return -gain.difference, None if gain.interval is None else Interval(-gain.interval.high, -gain.interval.low)
+
+
+def _shown(outcome: Outcome) -> tuple[str, ...]:
+    difference, interval = _difference(outcome)
+    gain = outcome.gain
+    between = "" if interval is None else f"{short(interval.low)} to {short(interval.high)}"
+    verdict = f"{outcome.winner} wins" if outcome.winner else ""
+    numbers = (
+        short(outcome.a),
+        short(outcome.b),
+        short(difference),
+        between,
+        _p(gain.p_value).removeprefix("p = ").removeprefix("p "),
+    )
+    return _title(outcome.figure), *numbers, str(gain.better), str(gain.worse), verdict
+
+
+def _per_case(found: Comparison) -> Iterator[tuple[str, ...]]:
+    have = {figure for case in found.cases for figure in case.figures}
+    main = [next(one for one in figures if one in have) for figures in MAIN if have & set(figures)]
+    yield "run", "case", *(f"{_title(figure)} {side}" for figure in main for side in "AB")
+    for case in found.cases[:LISTED]:
+        both = [case.figures.get(figure) for figure in main]
+        yield str(case.run), printable(case.name), *(short(value) for pair in both for value in pair or (float("nan"),) * 2)
+
+
+def _won(outcome: Outcome, runs: int) -> str:
+    winner, loser = ("A", "B") if outcome.winner == "A" else ("B", "A")
+    gain = outcome.gain
+    assert gain.interval is not None
+    ends = (gain.interval.low, gain.interval.high)
+    low, high = ends if winner == "A" else (-ends[1], -ends[0])
+    over = f"{count_of(runs, 'run')}, {count_of(gain.patients, 'patient')}" if runs > 1 else count_of(gain.patients, "patient")
+    between = f"95 % interval {short(low)} to {short(high)}, {over}, {_p(gain.p_value)}"
+    name, unit = _named(outcome.figure)
+    return f"{winner} beats {loser} in {name} by {short(abs(gain.difference))}{unit} ({between})."
+
+
+def _told(outcome: Outcome) -> str:
+    difference, interval = _difference(outcome)
+    name, unit = _named(outcome.figure)
+    if interval is None:
+        return f"{name} (only {count_of(outcome.gain.patients, 'patient')} have it)"
+    return f"{name} ({short(difference)}{unit}, {short(interval.low)} to {short(interval.high)}, {_p(outcome.gain.p_value)})"
+
+
+def _named(figure: str) -> tuple[str, str]:
+    """A figure as a word in a sentence, and the unit behind its values."""
+    unit = figure.rpartition("_")[2]
+    return _title(figure).partition(" (")[0], f" {unit}" if unit in ("mm", "px", "ml") else ""
+
+
+def _title(figure: str) -> str:
+    return f"{'size of ' if figure in SIGNED else ''}{TITLES[figure]}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,95 @@
+"""Laws of comparisons: what is said of A and B is said the other way round of B and A, and by nothing but the cases they share."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungseg.evaluation.compare import Comparison, compare
+from lungseg.evaluation.tables import Cases
+
+QUICK = settings(deadline=None, max_examples=20)
+SEEDS = st.integers(0, 2**20)
+
+
+def cases(seed: int, patients: int = 8, of_each: int = 2) -> Cases:
+    """Scores drawn at random, some of them missing."""
+    rng = np.random.default_rng(seed)
+    names = tuple(f"p{i}_{j}" for i in range(patients) for j in range(of_each))
+    columns = {figure: rng.normal(0.5, 0.1, len(names)) for figure in ("iou", "hd95_mm", "area_error")}
+    columns["iou"][rng.random(len(names)) < 0.1] = np.nan
+    return Cases(names, tuple(name.split("_")[0] for name in names), ("",) * len(names), columns)
+
+
+def shuffled(table: Cases, seed: int) -> Cases:
+    order = np.random.default_rng(seed).permutation(len(table.names))
+    texts = [tuple(column[i] for i in order) for column in (table.names, table.patients, table.sources)]
+    return Cases(texts[0], texts[1], texts[2], {figure: values[order] for figure, values in table.columns.items()})
+
+
+def facts(found: Comparison) -> dict[str, tuple[float, ...]]:
+    return {one.figure: (one.a, one.b, one.gain.difference, one.gain.better, one.gain.worse) for one in found.outcomes}
+
+
+@QUICK
+@given(a=SEEDS, b=SEEDS)
+def test_a_against_b_is_b_against_a_turned(a: int, b: int) -> None:
+    there, back = compare([cases(a)], [cases(b)]), compare([cases(b)], [cases(a)])
+    for one, other in zip(there.outcomes, back.outcomes, strict=True):
+        assert np.isclose(one.gain.difference, -other.gain.difference)
+        assert (one.gain.better, one.gain.worse) == (other.gain.worse, other.gain.better)
+        assert {"A": "B", "B": "A", "": ""}[one.winner] == other.winner
+
+
+@QUICK
+@given(a=SEEDS, b=SEEDS, order=SEEDS)
+def test_the_order_of_the_rows_does_not_count(a: int, b: int, order: int) -> None:
+    plain, mixed = facts(compare([cases(a)], [cases(b)])), facts(compare([cases(a)], [shuffled(cases(b), order)]))
+    for figure, values in plain.items():
+        np.testing.assert_allclose(values, mixed[figure])
+
+
+@QUICK
+@given(a=SEEDS)
+def test_nothing_beats_itself(a: int) -> None:
+    found = compare([cases(a)], [cases(a)])
+    assert not any(one.winner for one in found.outcomes)
+    assert found.only_a == found.only_b == ()
+
+
+@QUICK
+@given(a=SEEDS, gain=st.floats(0.01, 1))
+def test_who_is_always_better_wins_whichever_way_is_better(a: int, gain: float) -> None:
+    own = cases(a)
+    better = replace(own, columns={"iou": own.columns["iou"] + gain, "hd95_mm": own.columns["hd95_mm"] - gain})
+    assert [one.winner for one in compare([better], [own]).outcomes] == ["A", "A"]
+    assert [one.winner for one in compare([own, own], [better, better]).outcomes] == ["B", "B"]
+
+
+@QUICK
+@given(a=SEEDS)
+def test_signed_figures_count_by_their_size(a: int) -> None:
+    own = cases(a)
+    turned = replace(own, columns={"area_error": -own.columns["area_error"]})
+    [outcome] = compare([own], [turned]).outcomes
+    assert (outcome.gain.difference, outcome.winner) == (0, "")
+
+
+@QUICK
+@given(a=SEEDS, b=SEEDS)
+def test_cases_of_one_side_change_nothing(a: int, b: int) -> None:
+    whole, part = cases(a, patients=9), cases(b)
+    kept = len(part.names)
+    cut = Cases(
+        whole.names[:kept], whole.patients[:kept], whole.sources[:kept], {key: v[:kept] for key, v in whole.columns.items()}
+    )
+    found = compare([whole], [part])
+    assert found.only_a == whole.names[kept:]
+    assert facts(found) == facts(compare([cut], [part]))
+
+
+def test_names_are_matched_without_their_suffixes_if_need_be() -> None:
+    own = cases(1)
+    other = replace(own, names=tuple(f"{name}.nii.gz" for name in own.names))
+    assert len(compare([own], [other]).cases) == len(own.names)

@@ -1,0 +1,147 @@
+"""Laws of reading sweeps: every finished job belongs to one choice, and what is not finished is told."""
+
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungseg.errors import UserError
+from lungseg.evaluation.sweeps import choices, read_sweeps
+from sweeps import CHOICES, FAILED, NOT_FINISHED, Made, write_sweep
+
+LOSSES, RATES, SEEDS, FOLDS = ("dice", "bce"), ("0.1", "0.01"), ("0", "1"), ("0", "1")
+STATUSES = st.sampled_from(["finished", "finished", FAILED, NOT_FINISHED])
+
+
+def grid(statuses: list[str]) -> list[Made]:
+    """Two losses and two rates, each with two seeds and two folds."""
+    every = product(SEEDS, FOLDS, RATES, LOSSES)
+    return [
+        Made(
+            [f"seed={seed}", f"data.fold={fold}", f"optimization.lr={rate}", f"loss={loss}"],
+            {"seed": int(seed), "data.fold": int(fold), "optimization.lr": float(rate)},
+            status=status,
+            error="no room" if status == FAILED else "",
+        )
+        for (seed, fold, rate, loss), status in zip(every, statuses, strict=False)
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(statuses=st.lists(STATUSES, min_size=1, max_size=16))
+def test_every_job_is_in_one_choice_or_missing(statuses: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = grid(statuses)
+    sweeps = read_sweeps([write_sweep(tmp_path_factory.mktemp("sweep") / "s", made)])
+    grouped = choices(sweeps.jobs, list(sweeps.varied))
+    finished = [number for number, status in enumerate(statuses) if status == "finished"]
+    assert [job.name for job in sweeps.jobs] == [f"job {number}" for number in finished]
+    assert sorted(job.name for jobs in grouped.values() for job in jobs) == sorted(job.name for job in sweeps.jobs)
+    assert len(sweeps.missing) == len(made) - len(finished)
+    failed = statuses.count(FAILED)
+    assert [FAILED in said for said in sweeps.missing] == [True] * failed + [False] * (len(sweeps.missing) - failed)
+    assert all("no room" in said for said in sweeps.missing[:failed])
+    for values, jobs in grouped.items():
+        assert len({job.repeat for job in jobs}) == len(jobs)
+        assert {tuple(job.settings.values()) for job in jobs} == {values}
+    assert set(sweeps.varied) <= {"optimization.lr", "loss"}
+    assert set(sweeps.repeats) <= {"seed", "data.fold"}
+    assert not set(sweeps.fixed) & {*sweeps.varied, *sweeps.repeats}
+
+
+@settings(max_examples=20, deadline=None)
+@given(parts=st.integers(1, 4), data=st.data())
+def test_a_sweep_in_several_folders_is_the_sweep(parts: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = grid(["finished"] * 16)
+    place = data.draw(st.lists(st.integers(0, parts - 1), min_size=16, max_size=16))
+    folder = tmp_path_factory.mktemp("sweeps")
+    shares = [[job for job, where in zip(made, place, strict=True) if where == part] for part in range(parts)]
+    folders = [write_sweep(folder / str(number), share) for number, share in enumerate(shares) if share]
+    whole, parted = read_sweeps([write_sweep(folder / "whole", made)]), read_sweeps(folders)
+    assert {(job.repeat, *sorted(job.settings.items())) for job in whole.jobs} == {
+        (job.repeat, *sorted(job.settings.items())) for job in parted.jobs
+    }
+    assert {name: set(values) for name, values in whole.varied.items()} == {name: set(v) for name, v in parted.varied.items()}
+
+
+def test_what_differs_between_folders_is_varied_too(tmp_path: Path) -> None:
+    one = write_sweep(tmp_path / "one", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})])
+    config = {"model._target_": "lungseg.nets.resunet.ResUNet", "preprocess.size": 128, "trainer.max_epochs": 3}
+    jobs = [Made(["seed=0"], config), Made(["seed=1"], {"seed": 1, **config})]
+    other = write_sweep(tmp_path / "other", jobs, {**CHOICES, "model": "resunet_small"})
+    found = read_sweeps([one, other])
+    assert found.varied == {"model": ("unet_small", "resunet_small"), "preprocess.size": ("64", "128")}
+    assert found.repeats == {"seed": ("0", "1")}
+    assert found.fixed["trainer.max_epochs"] == "3"
+    assert [job.name for job in found.jobs] == ["job 0 of one", "job 1 of one", "job 0 of other", "job 1 of other"]
+    again = read_sweeps([one, one])
+    assert again.missing == (
+        "job 0 of one repeats job 0 of one and is left out",
+        "job 1 of one repeats job 1 of one and is left out",
+    )
+
+
+def test_a_value_that_one_folder_varies_is_known_of_the_other(tmp_path: Path) -> None:
+    one = write_sweep(tmp_path / "one", [Made(["loss=dice"]), Made(["loss=bce"])])
+    other = write_sweep(tmp_path / "other", [Made(["seed=1", "optimization.lr=0.1"], {"seed": 1, "optimization.lr": 0.1})])
+    found = read_sweeps([one, other])
+    assert [job.settings for job in found.jobs] == [
+        {"loss": "dice", "optimization.lr": "0.001"},
+        {"loss": "bce", "optimization.lr": "0.001"},
+        {"loss": "dice", "optimization.lr": "0.1"},
+    ]
+
+
+def test_a_fold_that_follows_the_seed_is_a_repeat_too(tmp_path: Path) -> None:
+    jobs = [Made([f"seed={seed}"], {"seed": seed, "data.fold": seed, "data.folds": 3}) for seed in range(3)]
+    found = read_sweeps([write_sweep(tmp_path / "sweep", [*jobs[:2], replace(jobs[2], status=NOT_FINISHED)])])
+    assert found.repeats == {"seed": ("0", "1", "2"), "data.fold": ("0", "1", "2")}
+    assert (found.varied, found.fixed["data.folds"]) == ({}, "3")
+    assert found.missing == ("job 2 (seed=2) has begun and is not finished",)
+
+
+def test_patients_of_an_older_table_are_those_of_the_split(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})])
+    (sweep / "0" / "val_images.csv").write_text(
+        "image,iou\nscan.nii#0,0.5\nscan.nii#1,\nslice.png,0.7\nmy#1.png,0.8\n", encoding="utf-8"
+    )
+    split = [{"name": name, "patient": patient, "source": "x"} for name, patient in (("scan.nii", "A"), ("slice.png", None))]
+    split.append({"name": "my#1.png", "patient": "B", "source": "y"})
+    (sweep / "0" / "split.json").write_text(json.dumps({"val": split}), encoding="utf-8")
+    cases = read_sweeps([sweep]).jobs[0].val
+    assert cases is not None
+    assert cases.patients == ("A", "A", "slice.png", "B")
+    assert cases.sources == ("x", "x", "x", "y")
+
+
+def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:
+    jobs = [Made([f"data.val_patients=[{name}]"], {"data.val_patients": [name]}) for name in ("Doe", "Roe")]
+    found = read_sweeps([write_sweep(tmp_path / "sweep", [replace(jobs[0], status=NOT_FINISHED), jobs[1]])])
+    assert len(found.jobs) == len(found.missing) == 1
+    assert "Doe" not in found.missing[0]
+    assert list(found.repeats) == ["data.val_patients"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("sweep.json", None, "holds no sweep.json"),
+        ("sweep.json", "{", "sweep.json cannot be read"),
+        ("sweep.json", "{}", "names no job"),
+        ("sweep.json", "[1]", "is no file of a sweep"),
+        ("0/config.yaml", "a: [", "config.yaml cannot be read"),
+        ("0/config.yaml", None, "config.yaml cannot be read"),
+        ("0/history.csv", "epoch,val/iou\n1,many\n", "history.csv cannot be read as the curves"),
+        ("0/history.csv", "epoch,val/iou\n1\n", "history.csv cannot be read as the curves"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: str | None, said: str, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [Made()])
+    (sweep / name).unlink()
+    if content is not None:
+        (sweep / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        read_sweeps([sweep])
