@@ -218,7 +218,7 @@ class SegmentationModule(pl.LightningModule):
             kept = ("dice", "iou_pooled", "iou_worst", "false_lung_images", "false_lung_pixels_max")
             metrics |= {f"{part}/{key}": values[key] for key in kept}
         # A curve ends with the last epoch; what the best one scores is said elsewhere.
-        on_curve = part != "val" or self.trainer.state.fn == TrainerFn.FITTING
+        on_curve = bool(self.trainer.loggers) and (part != "val" or self.trainer.state.fn == TrainerFn.FITTING)
         # Already the value over all ranks: the metrics have gathered their states.
         self.log_dict(
             {key: value.float() for key, value in metrics.items()}, logger=on_curve, rank_zero_only=False, sync_dist=False
