@@ -50,7 +50,7 @@ from lungseg.training.faults import faults_said
 from lungseg.training.pace import spoken
 from lungseg.training.trainer import interruptible, quiet_libraries
 from quality_networks import multiply_adds, recipes, unused_parameters
-from quality_tables import as_table, summary
+from quality_tables import as_markdown, as_screen, summary
 from quality_trainings import Bench, judged, keep_settings, load_average, settings, trained
 
 REFERENCE = "resunet_small"
@@ -250,7 +250,7 @@ def _report(
         notes.append(
             f"Other programs were at work (up to {others:.0f} at a time): seconds, and so equal seconds, are not to be trusted."
         )
-    table = "\n".join([as_table(rows, REFERENCE), "", limits, *notes])
+    below = "\n".join(["", limits, *notes])
     record = {
         "limits": limits,
         **settings(bench),
@@ -262,8 +262,8 @@ def _report(
         "results": results,
     }
     write_text(options.output / "quality.json", json.dumps(record, indent=1, allow_nan=False))
-    write_text(options.output / "quality.md", table + "\n")
-    print(table)
+    write_text(options.output / "quality.md", f"{as_markdown(rows, REFERENCE)}\n{below}\n")
+    print(f"{as_screen(rows, REFERENCE)}\n{below}")
 
 
 if __name__ == "__main__":

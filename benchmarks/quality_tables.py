@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.log import aligned
 from lungseg.metrics.cases import TITLES
 from lungseg.metrics.statistics import mean_interval, paired
 
@@ -45,8 +46,20 @@ def summary(
     return rows
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
-    """A Markdown table that is also readable as it stands."""
+def as_screen(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
+    """Aligned columns, names on the left and numbers on the right."""
+    cells = _cells(rows, reference)
+    return "\n".join(aligned(cells, right=range(2, len(cells[0]))))
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
+    """The same as a table in Markdown."""
+    head, *others = _cells(rows, reference)
+    rule = ["---" if column < 2 else "---:" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *others))
+
+
+def _cells(rows: Sequence[Mapping[str, Any]], reference: str) -> list[list[str]]:
     shown = [key for key in SHOWN if any(row.get(key) is not None for row in rows)]
     head = ["budget", "network", "parameters", "multiply-adds", "s a step", "images", "seconds"]
     head += ["IoU (95 %)", f"minus {reference} (95 %)", "worst", *(TITLES[key] for key in shown)]
@@ -67,11 +80,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], reference: str) -> str:
                 *(_number(row.get(key), ".3f" if key == "nsd" else ".2f") for key in shown),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [[cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
-            for line in lines]  # fmt: skip
-    rule = ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (text[0], rule, *text[1:]))
+    return lines
 
 
 def _values(runs: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
