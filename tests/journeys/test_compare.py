@@ -40,7 +40,7 @@ def test_the_better_one_wins_in_a_sentence(tmp_path: Path) -> None:
     assert "A beats B in IoU by 0.004" in done.out
     assert "20 patients, p < 0.001)." in done.out
     assert "A beats B in HD95" in done.out
-    assert "The data cannot tell A from B in area error" in done.out  # the size is the same
+    assert "The data cannot tell A from B in size of area error" in done.out  # the size is the same
     assert "3 figures were tested" in done.out
     assert "p is not corrected" in done.out
     assert files(tmp_path / "out") == {"compare.csv", "compare.json"}
@@ -136,6 +136,7 @@ def test_two_evaluations_are_compared(tmp_path: Path) -> None:
     done = compare(tmp_path / "a_scored", tmp_path / "b_scored")
     assert done.code == 0
     assert "A beats B in IoU by 0." in done.out
+    assert "No table says whose a case is" in done.out
 
 
 @pytest.mark.parametrize(

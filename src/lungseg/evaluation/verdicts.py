@@ -10,7 +10,7 @@ from lungseg.errors import count_of, printable
 from lungseg.evaluation.compare import Comparison, Outcome
 from lungseg.evaluation.tables import short
 from lungseg.log import aligned
-from lungseg.metrics.cases import HIGHER_IS_BETTER, TITLES
+from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES
 from lungseg.metrics.statistics import LEAST_PATIENTS, Interval
 
 LISTED = 20  # cases on the screen
@@ -41,8 +41,11 @@ def sentences(found: Comparison) -> Iterator[str]:
     if open_:
         yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
     ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
-    tested = f"{count_of(len(found.outcomes), 'figure')} were tested ({ruled}), and p is not corrected for that"
+    were = "was" if len(found.outcomes) == 1 else "were"
+    tested = f"{count_of(len(found.outcomes), 'figure')} {were} tested ({ruled}), and p is not corrected for that"
     yield f"{tested}: of 20 figures without any difference one has p < 0.05 by chance."
+    if all(case.patient == case.name for case in found.cases):
+        yield "No table says whose a case is, so each counts as a patient: where one has several, intervals are too narrow."
 
 
 def left_out(found: Comparison) -> Iterator[str]:
@@ -120,13 +123,13 @@ def _shown(outcome: Outcome) -> tuple[str, ...]:
         between,
         _p(gain.p_value).removeprefix("p = ").removeprefix("p "),
     )
-    return TITLES[outcome.figure], *numbers, str(gain.better), str(gain.worse), verdict
+    return _title(outcome.figure), *numbers, str(gain.better), str(gain.worse), verdict
 
 
 def _per_case(found: Comparison) -> Iterator[tuple[str, ...]]:
     have = {figure for case in found.cases for figure in case.figures}
     main = [next(one for one in figures if one in have) for figures in MAIN if have & set(figures)]
-    yield "run", "case", *(f"{TITLES[figure]} {side}" for figure in main for side in "AB")
+    yield "run", "case", *(f"{_title(figure)} {side}" for figure in main for side in "AB")
     for case in found.cases[:LISTED]:
         both = [case.figures.get(figure) for figure in main]
         yield str(case.run), printable(case.name), *(short(value) for pair in both for value in pair or (float("nan"),) * 2)
@@ -155,7 +158,11 @@ def _told(outcome: Outcome) -> str:
 def _named(figure: str) -> tuple[str, str]:
     """A figure as a word in a sentence, and the unit behind its values."""
     unit = figure.rpartition("_")[2]
-    return TITLES[figure].partition(" (")[0], f" {unit}" if unit in ("mm", "px", "ml") else ""
+    return _title(figure).partition(" (")[0], f" {unit}" if unit in ("mm", "px", "ml") else ""
+
+
+def _title(figure: str) -> str:
+    return f"{'size of ' if figure in SIGNED else ''}{TITLES[figure]}"
 
 
 def _listed(parts: Sequence[str]) -> str:

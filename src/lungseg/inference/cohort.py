@@ -25,7 +25,7 @@ from lungseg.inference.segmenter import DeviceFull, Segmenter
 from lungseg.inference.tables import write_measurements, write_summary
 from lungseg.inference.volumes import Prepared, Raw, Settings, finish, pass_through, prepare
 from lungseg.metrics.cases import case_figures
-from lungseg.metrics.overlap import overlap, summarise
+from lungseg.metrics.overlap import Overlap, overlap, summarise
 
 T = TypeVar("T")
 
@@ -221,16 +221,21 @@ def _written(item: Item, ready: _Ready, raw: Raw, plan: _Plan) -> Result:
     said = (*item.source.doubts, *ready.scan.doubts, *doubts, *found.warnings)
     began, lung = time.perf_counter(), found.labels
     said += write(item, volume, found, truth, plan.extras, said)
-    written = time.perf_counter()
-    spacing_mm = found.volume.grid.spacing_mm if found.volume.grid is not None else None
-    figures = {} if truth is None else case_figures(lung > 0, truth, spacing_mm)
+    seconds = {"reading": ready.seconds, **found.seconds, "writing": time.perf_counter() - began}
+    figures: dict[str, float] = {}
+    scores: tuple[Overlap, ...] = ()
+    if truth is not None:
+        began = time.perf_counter()
+        figures = case_figures(lung > 0, truth, None if found.volume.grid is None else found.volume.grid.spacing_mm)
+        scores = tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True))
+        seconds["scores"] = time.perf_counter() - began
     result = Result(
         item,
         lung_fraction=np.count_nonzero(lung) / lung.size,
-        seconds={"reading": ready.seconds, **found.seconds, "writing": written - began, "scores": time.perf_counter() - written},
+        seconds=seconds,
         remarks=(*item.source.remarks, *ready.scan.remarks, *found.remarks),
         warnings=said,
-        scores=() if truth is None else tuple(overlap(own > 0, true) for own, true in zip(lung, truth, strict=True)),
+        scores=scores,
         figures=figures,
         lungs=found.lungs,
         shape=volume.voxels.shape,
