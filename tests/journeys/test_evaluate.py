@@ -78,7 +78,7 @@ def test_the_sides_of_volumes_on_any_grid(tmp_path: Path) -> None:
     assert [float(rows["b", side]["iou_3d"]) for side in ("right", "left")] == [1, 0]
     assert float(rows["b", "left"]["hd95_3d_mm"]) > 100  # a missed lung is far, and not nowhere
     assert float(rows["b", "both"]["iou_3d"]) == pytest.approx((SIDES == 1).sum() / (SIDES > 0).sum(), abs=1e-5)
-    assert "Lungs of which nothing was found: 1 left." in done.out
+    assert "Lungs of which nothing was found: left in 1 case." in done.out
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["missed_lungs"] == {"both": 0, "right": 0, "left": 1}
 
 

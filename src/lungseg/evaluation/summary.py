@@ -150,7 +150,7 @@ def _counts(summary: Summary) -> Iterator[str]:
     yield f"{count_of(summary.cases - summary.failed, 'case')} of {count_of(summary.patients, 'patient')}{failed}"
     if summary.patients < LEAST_PATIENTS:
         yield f"Fewer than {LEAST_PATIENTS} patients: no interval is given."
-    missed = [f"{number} {side}" for side, number in summary.missed.items() if number]
+    missed = [f"{side} in {count_of(number, 'case')}" for side, number in summary.missed.items() if number]
     yield f"Lungs of which nothing was found: {', '.join(missed) or 'none'}."
     if summary.lung_free_slices:
         yield f"Slices without lung: {summary.lung_free_slices}, false lung in {summary.false_lung_slices} of them."

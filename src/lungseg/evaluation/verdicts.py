@@ -41,7 +41,8 @@ def sentences(found: Comparison) -> Iterator[str]:
     if open_:
         yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
     ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
-    tested = f"{count_of(len(found.outcomes), 'figure')} were tested ({ruled}), and p is not corrected for that"
+    were = "was" if len(found.outcomes) == 1 else "were"
+    tested = f"{count_of(len(found.outcomes), 'figure')} {were} tested ({ruled}), and p is not corrected for that"
     yield f"{tested}: of 20 figures without any difference one has p < 0.05 by chance."
     if all(case.patient == case.name for case in found.cases):
         yield "No table says whose a case is, so each counts as a patient: where one has several, intervals are too narrow."

@@ -17,7 +17,7 @@ from lungseg.data.datamodule import LungDataModule
 from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.files import write_text
-from lungseg.log import log
+from lungseg.log import aligned, log
 from lungseg.metrics.cases import volume_figures
 from lungseg.metrics.overlap import overlap, volume_scores
 from lungseg.postprocess.steps import separate
@@ -85,13 +85,8 @@ def as_screen(scores: Sequence[ScanScore], part: str) -> str:
         head,
         *((one.scan, str(one.slices), str(one.slices_with_lung), *(_cell(one[key], ".4f") for key in MEANS)) for one in ranked),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
     more = [f"... and {len(scores) - SHOWN} scans more in {part}_volumes.csv"] if len(scores) > SHOWN else []
-    return "\n".join([*(line.rstrip() for line in lines), *more])
+    return "\n".join([*aligned(rows, right=range(1, len(head))), *more])
 
 
 def _rank(score: ScanScore) -> tuple[float, str]:
