@@ -1,6 +1,5 @@
 """Laws of reading sweeps: every finished job belongs to one choice, and what is not finished is told."""
 
-import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -101,20 +100,6 @@ def test_a_fold_that_follows_the_seed_is_a_repeat_too(tmp_path: Path) -> None:
     assert found.repeats == {"seed": ("0", "1", "2"), "data.fold": ("0", "1", "2")}
     assert (found.varied, found.fixed["data.folds"]) == ({}, "3")
     assert found.missing == ("job 2 (seed=2) has begun and is not finished",)
-
-
-def test_patients_of_an_older_table_are_those_of_the_split(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path / "sweep", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})])
-    (sweep / "0" / "val_images.csv").write_text(
-        "image,iou\nscan.nii#0,0.5\nscan.nii#1,\nslice.png,0.7\nmy#1.png,0.8\n", encoding="utf-8"
-    )
-    split = [{"name": name, "patient": patient, "source": "x"} for name, patient in (("scan.nii", "A"), ("slice.png", None))]
-    split.append({"name": "my#1.png", "patient": "B", "source": "y"})
-    (sweep / "0" / "split.json").write_text(json.dumps({"val": split}), encoding="utf-8")
-    cases = read_sweeps([sweep]).jobs[0].val
-    assert cases is not None
-    assert cases.patients == ("A", "A", "slice.png", "B")
-    assert cases.sources == ("x", "x", "x", "y")
 
 
 def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,6 @@ def read_job(name: str, folder: Path, settings: dict[str, str], repeat: tuple[st
     """
     metrics = {key: float(value) for key, value in read_json(folder / "metrics.json").items() if value is not None}
     val, test, scans = (_cases(folder, *which) for which in (("val", "images"), ("test", "images"), ("val", "volumes")))
-    if val is not None and not any(val.sources):
-        val = _with_patients(val, folder / "split.json")
     return Job(name, settings, repeat, metrics, _history(folder / "history.csv"), val, test, scans)
 
 
@@ -87,14 +85,6 @@ def _settings(path: Path, content: Any) -> dict[str, Any]:
 
 def _cases(folder: Path, part: str, kind: Kind) -> Cases | None:
     return read_cases(folder, part, kind) if find_table(folder, part, kind) is not None else None
-
-
-def _with_patients(cases: Cases, split: Path) -> Cases:
-    """The same with patients and sources by the split, of a training whose table does not name them."""
-    known = {one["name"]: one for one in read_json(split).get("val", [])} if split.is_file() else {}
-    rows = [known.get(name) or known.get(name.rpartition("#")[0], {}) for name in cases.names]  # name#3 is a slice of a scan
-    patients = [row.get("patient") or patient for row, patient in zip(rows, cases.patients, strict=True)]
-    return replace(cases, patients=tuple(patients), sources=tuple(row.get("source", "") for row in rows))
 
 
 def _history(path: Path) -> dict[str, Floats]:
