@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lungseg.cli import main as lungseg
+
 HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
 PRONE = ("ID_0200", "ID_0214")  # of its Test set, by looking: spine up
@@ -76,8 +78,7 @@ def trained(name: str, output: Path, jobs: int) -> int:
 
 
 def reported(folder: Path) -> int:
-    command = [sys.executable, "-m", "lungseg.cli", "report", str(folder), f"output={folder / 'report'}"]
-    return subprocess.run(command, check=False).returncode
+    return lungseg(["report", str(folder), f"output={folder / 'report'}"])
 
 
 def write_manifests(data: Path, folder: Path) -> None:
