@@ -106,7 +106,8 @@ def _cases(a: Cases, b: Cases, pairs: Sequence[tuple[int, int]], run: int) -> It
     shared = [figure for figure in HIGHER_IS_BETTER if figure in a.columns and figure in b.columns]
     for own, other in pairs:
         values = {figure: (float(a.columns[figure][own]), float(b.columns[figure][other])) for figure in shared}
-        patient = a.patients[own] if a.patients[own] != a.names[own] else b.patients[other]  # one may know more
+        only_b_knows = a.patients[own] == a.names[own] and b.patients[other] != b.names[other]
+        patient = b.patients[other] if only_b_knows else a.patients[own]
         yield CasePair(run, a.names[own], patient, {figure: both for figure, both in values.items() if np.isfinite(both).all()})
 
 
