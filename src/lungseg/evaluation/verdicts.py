@@ -151,7 +151,8 @@ def _told(outcome: Outcome) -> str:
     difference, interval = _difference(outcome)
     name, unit = _named(outcome.figure)
     if interval is None:
-        return f"{name} (only {count_of(outcome.gain.patients, 'patient')} have it)"
+        have = "has" if outcome.gain.patients == 1 else "have"
+        return f"{name} (only {count_of(outcome.gain.patients, 'patient')} {have} it)"
     return f"{name} ({short(difference)}{unit}, {short(interval.low)} to {short(interval.high)}, {_p(outcome.gain.p_value)})"
 
 
