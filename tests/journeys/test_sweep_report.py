@@ -181,6 +181,14 @@ def test_jobs_without_a_table_count_by_their_own_figure(tmp_path: Path) -> None:
     assert "job 0, job 1: no table of validation cases" in text
 
 
+def test_images_of_nobody_known_are_said_to_count_as_patients(tmp_path: Path) -> None:
+    made = jobs()[:2]
+    assert "counts as a patient" not in report(write_sweep(tmp_path / "known", made))
+    made[1] = replace(made[1], val={**patients(0.8), "one.png": 0.5, "two.png": 0.6})
+    said = "Of 2 validation images nobody says whose it is, so that each counts as a patient"
+    assert said in report(write_sweep(tmp_path / "unknown", made))
+
+
 def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
     made = jobs()[:6]
     for name, part in (("one", made[:4]), ("two", made[4:])):
