@@ -98,17 +98,16 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_sweep_that_runs_or_has_failed_is_reported_as_far_as_it_is(tmp_path: Path) -> None:
     made = jobs()
-    made[3] = replace(made[3], status=FAILED, error="<b>no room</b> | on the disk")
+    made[3] = replace(made[3], status=FAILED, error="Doe.png cannot be read")
     made[4] = replace(made[4], status=NOT_FINISHED)
     made[5:] = [replace(job, status=NOT_FINISHED, curve=()) for job in made[5:]]
     text = report(write_sweep(tmp_path / "sweep", made))
     assert "jobs finished **3 of 12**" in text
-    assert "- job 3 (seed=0 loss=bce model=unet\\_small) failed: " in text.replace("unet_small", "unet\\_small")
-    assert r"\<b\>no room\</b\> \| on the disk" in text
+    assert "- job 3 (seed=0 loss=bce model=unet_small) failed; job.json in its folder says why" in text
     assert "job 4 (seed=1 loss=dice model=resunet_small) has begun and is not finished" in text
     assert "... and 1 more" in text
     assert "One run each, however: another seed may say otherwise." in text
-    assert "<b>no room" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Doe.png" not in text + (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_without_any_finished_job_has_a_report_too(tmp_path: Path) -> None:
