@@ -208,12 +208,14 @@ def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
         (["sweep", "outputs=out"], "did you mean output?"),
         (["sweep", "-x"], "-x is no option of report"),
         (["sweep", "output=file"], "output=file is a file"),
+        (["sweep", "output=masks"], "output=masks holds a prediction, whose report would be replaced"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_reported_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", jobs()[:1])
     (tmp_path / "file").touch()
+    (tmp_path / "masks" / ".lungseg").mkdir(parents=True)
     before = files(tmp_path)
     assert_refused(lungseg("report", *words), said)
     assert files(tmp_path) == before
