@@ -121,6 +121,8 @@ def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:
         ("sweep.json", "[1]", "is no file of a sweep"),
         ("0/config.yaml", "a: [", "config.yaml cannot be read"),
         ("0/config.yaml", None, "config.yaml cannot be read"),
+        ("0/metrics.json", '{"val/iou": 0.', "metrics.json cannot be read"),
+        ("0/job.json", "[]", "job.json is no file of a sweep"),
         ("0/history.csv", "epoch,val/iou\n1,many\n", "history.csv cannot be read as the curves"),
         ("0/history.csv", "epoch,val/iou\n1\n", "history.csv cannot be read as the curves"),
     ],
