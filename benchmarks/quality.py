@@ -245,6 +245,8 @@ def _report(
         "longer and otherwise."
     )
     notes = [f"Left out: {name}: {reason}." for name, reason in left_out.items()]
+    if any(case.patient is None for case in bench.data.split.val):
+        notes.append("Where no patient is known an image counts as one: where a person has several, intervals are too narrow.")
     others = max(one["load"] or 0.0 for one in results) - torch.get_num_threads()
     if others > 1:
         notes.append(

@@ -36,7 +36,8 @@ class Made:
     Attributes:
         words: what it varies.
         config: dotted settings that differ from ``CONFIG``.
-        val, test: IoU by patient; None for no table. Patients named ``b/...`` come from the source b, others from a.
+        val, test: IoU by patient; None for no table. Patients named ``b/...`` come from the source b, others from a; of an image
+            ``x.png`` nobody knows the patient.
         scans: 3-D Dice of validated scans; None for no table.
         curve: ``val/iou`` of each epoch, None where it was not validated.
     """
@@ -87,9 +88,10 @@ def write_job(folder: Path, job: Made) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     for part, patients in (("val", job.val), ("test", job.test)):
         if patients is not None:
-            rows = [
-                (f"{name}.png", name, name.partition("/")[0] if "/" in name else "a", iou, "") for name, iou in patients.items()
-            ]
+            rows = []
+            for name, iou in patients.items():
+                image, patient = (name, "") if name.endswith(".png") else (f"{name}.png", name)
+                rows.append((image, patient, name.partition("/")[0] if "/" in name else "a", iou, ""))
             rows.append((f"free of {part}.png", "free", "a", "", 3))
             _write(folder / f"{part}_images.csv", ("image", "patient", "source", "iou", "false_lung_pixels"), rows)
 

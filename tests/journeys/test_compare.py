@@ -146,6 +146,8 @@ def test_two_evaluations_are_compared(tmp_path: Path) -> None:
         (["{a}", "{b}", "prt=val"], "prt=val is neither an option nor one of them"),
         (["{a}", "{lost}"], "neither a file nor a folder"),
         (["{a}", "{empty}"], "holds no table with scores"),
+        (["{a},{a}", "{b},{empty}"], "a twice: a run counts once"),
+        (["{a},{empty}", "{b},{b}/../b"], "b twice: a run counts once"),
         (["{a}", "{b}", "part=train"], "must be val or test"),
         (["{a}", "{b}", "output={a}/val_images.csv"], "is a file"),
     ],

@@ -15,6 +15,7 @@ from quality_networks import recipes
 
 SIZE = 64
 PHANTOMS = ("data.train=12", "data.val=6", f"data.size={SIZE}", f"preprocess.size={SIZE}", "trainer.accelerator=cpu")
+ONE = ("networks=resunet_small", "trainer.accelerator=cpu")
 COMMAND = (*PHANTOMS, "images=12", "networks=unet_small", "seeds=0,1")
 
 
@@ -124,12 +125,18 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(word: str, parts: tuple[str
 
 def test_patients_of_a_folder_are_validated_by_the_first_of_five_folds(dataset: Path, tmp_path: Path) -> None:
     words = ("data=folder", f"data.root={dataset}", r"data.patient_regex=(p\d+)", "data.folds=2", f"preprocess.size={SIZE}")
-    done = quality(f"output={tmp_path / 'out'}", *words, "images=6", "networks=resunet_small", "trainer.accelerator=cpu")
+    done = quality(f"output={tmp_path / 'out'}", *words, "images=6", *ONE)
     assert done.code == 0, done.err
     said = record(tmp_path / "out")
     assert said["settings"]["data"]["folds"] == 2
     assert said["validation_patients"] == len(said["results"][0]["figures"]["iou"])
     assert str(dataset) not in json.dumps(said)
+    unknown = quality(f"output={tmp_path / 'unknown'}", *(word for word in words if "regex" not in word), "images=6", *ONE)
+    assert unknown.code == 0, unknown.err
+    assert [
+        "Where no patient is known an image counts as one" in (tmp_path / folder / "quality.md").read_text()
+        for folder in ("out", "unknown")
+    ] == [False, True]
     assert_refused(quality(f"output={tmp_path / 'five'}", *(word for word in words if "folds" not in word)), "data.folds=5")
 
 

@@ -98,17 +98,16 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_sweep_that_runs_or_has_failed_is_reported_as_far_as_it_is(tmp_path: Path) -> None:
     made = jobs()
-    made[3] = replace(made[3], status=FAILED, error="<b>no room</b> | on the disk")
+    made[3] = replace(made[3], status=FAILED, error="Doe.png cannot be read")
     made[4] = replace(made[4], status=NOT_FINISHED)
     made[5:] = [replace(job, status=NOT_FINISHED, curve=()) for job in made[5:]]
     text = report(write_sweep(tmp_path / "sweep", made))
     assert "jobs finished **3 of 12**" in text
-    assert "- job 3 (seed=0 loss=bce model=unet\\_small) failed: " in text.replace("unet_small", "unet\\_small")
-    assert r"\<b\>no room\</b\> \| on the disk" in text
+    assert "- job 3 (seed=0 loss=bce model=unet_small) failed; job.json in its folder says why" in text
     assert "job 4 (seed=1 loss=dice model=resunet_small) has begun and is not finished" in text
     assert "... and 1 more" in text
     assert "One run each, however: another seed may say otherwise." in text
-    assert "<b>no room" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Doe.png" not in text + (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_sweep_without_any_finished_job_has_a_report_too(tmp_path: Path) -> None:
@@ -181,6 +180,14 @@ def test_jobs_without_a_table_count_by_their_own_figure(tmp_path: Path) -> None:
     assert "job 0, job 1: no table of validation cases" in text
 
 
+def test_images_of_nobody_known_are_said_to_count_as_patients(tmp_path: Path) -> None:
+    made = jobs()[:2]
+    assert "counts as a patient" not in report(write_sweep(tmp_path / "known", made))
+    made[1] = replace(made[1], val={**patients(0.8), "one.png": 0.5, "two.png": 0.6})
+    said = "Of 2 validation images nobody says whose it is, so that each counts as a patient"
+    assert said in report(write_sweep(tmp_path / "unknown", made))
+
+
 def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
     made = jobs()[:6]
     for name, part in (("one", made[:4]), ("two", made[4:])):
@@ -201,12 +208,14 @@ def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
         (["sweep", "outputs=out"], "did you mean output?"),
         (["sweep", "-x"], "-x is no option of report"),
         (["sweep", "output=file"], "output=file is a file"),
+        (["sweep", "output=masks"], "output=masks holds a prediction, whose report would be replaced"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_reported_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", jobs()[:1])
     (tmp_path / "file").touch()
+    (tmp_path / "masks" / ".lungseg").mkdir(parents=True)
     before = files(tmp_path)
     assert_refused(lungseg("report", *words), said)
     assert files(tmp_path) == before

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lungseg.evaluation.compare import Comparison, compare
 from lungseg.evaluation.tables import Cases
+from lungseg.evaluation.verdicts import left_out, sentences
 
 QUICK = settings(deadline=None, max_examples=20)
 SEEDS = st.integers(0, 2**20)
@@ -89,7 +90,27 @@ def test_cases_of_one_side_change_nothing(a: int, b: int) -> None:
     assert facts(found) == facts(compare([cut], [part]))
 
 
+def test_a_figure_that_one_side_lacks_is_not_lost_without_a_word() -> None:
+    own = replace(cases(1), columns={"iou": np.full(16, 0.5), "dice": np.full(16, 0.6)})
+    other = replace(own, columns={**own.columns, "iou": np.where(np.arange(16) < 2, np.nan, 0.5)})
+    assert list(left_out(compare([own], [own]))) == []
+    for a, b in ((own, other), (other, own)):
+        assert list(left_out(compare([a], [b]))) == ["2 cases without IoU on one side, left out of it: p0_0, p0_1"]
+    assert list(left_out(compare([other], [other]))) == []
+
+
 def test_names_are_matched_without_their_suffixes_if_need_be() -> None:
     own = cases(1)
     other = replace(own, names=tuple(f"{name}.nii.gz" for name in own.names))
     assert len(compare([own], [other]).cases) == len(own.names)
+
+
+def test_cases_of_nobody_known_are_said_to_be_so_whatever_their_names_end_in() -> None:
+    own = cases(1, of_each=1)
+    other = replace(own, names=(names := tuple(f"{name}.nii.gz" for name in own.names)), patients=names)
+    own = replace(own, patients=own.names)
+    known = replace(own, patients=tuple(name[:2] for name in own.names))
+    for a, b in ((own, other), (other, own)):
+        assert list(sentences(compare([a], [b])))[-1].startswith("No table says whose a case is")
+        assert "No table" not in " ".join(sentences(compare([known], [b])))
+        assert "No table" not in " ".join(sentences(compare([a], [known])))

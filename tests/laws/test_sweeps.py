@@ -42,7 +42,7 @@ def test_every_job_is_in_one_choice_or_missing(statuses: list[str], tmp_path_fac
     assert len(sweeps.missing) == len(made) - len(finished)
     failed = statuses.count(FAILED)
     assert [FAILED in said for said in sweeps.missing] == [True] * failed + [False] * (len(sweeps.missing) - failed)
-    assert all("no room" in said for said in sweeps.missing[:failed])
+    assert all("job.json in its folder says why" in said for said in sweeps.missing[:failed])
     for values, jobs in grouped.items():
         assert len({job.repeat for job in jobs}) == len(jobs)
         assert {tuple(job.settings.values()) for job in jobs} == {values}
@@ -103,10 +103,12 @@ def test_a_fold_that_follows_the_seed_is_a_repeat_too(tmp_path: Path) -> None:
 
 
 def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:
-    jobs = [Made([f"data.val_patients=[{name}]"], {"data.val_patients": [name]}) for name in ("Doe", "Roe")]
-    found = read_sweeps([write_sweep(tmp_path / "sweep", [replace(jobs[0], status=NOT_FINISHED), jobs[1]])])
-    assert len(found.jobs) == len(found.missing) == 1
-    assert "Doe" not in found.missing[0]
+    jobs = [Made([f"data.val_patients=[{name}]"], {"data.val_patients": [name]}) for name in ("Doe", "Roe", "Poe")]
+    jobs[0] = replace(jobs[0], status=NOT_FINISHED)
+    jobs[2] = replace(jobs[2], status=FAILED, error="data.val_patients: no Poe among the 6 patients (Doe, Roe, ...).")
+    found = read_sweeps([write_sweep(tmp_path / "sweep", jobs)])
+    assert found.missing == ("job 2 failed; job.json in its folder says why", "job 0 has begun and is not finished")
+    assert len(found.jobs) == 1
     assert list(found.repeats) == ["data.val_patients"]
 
 
@@ -119,6 +121,8 @@ def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:
         ("sweep.json", "[1]", "is no file of a sweep"),
         ("0/config.yaml", "a: [", "config.yaml cannot be read"),
         ("0/config.yaml", None, "config.yaml cannot be read"),
+        ("0/metrics.json", '{"val/iou": 0.', "metrics.json cannot be read"),
+        ("0/job.json", "[]", "job.json is no file of a sweep"),
         ("0/history.csv", "epoch,val/iou\n1,many\n", "history.csv cannot be read as the curves"),
         ("0/history.csv", "epoch,val/iou\n1\n", "history.csv cannot be read as the curves"),
     ],

@@ -55,6 +55,7 @@ def test_of_a_prediction_only_what_the_truth_says_counts(tmp_path: Path) -> None
         (["file,status,lung_fraction,seconds", "a,done,0.1,0.2"], "no table of scores"),
         (["image,iou", "a,0.9", "a,0.8"], "names a twice"),
         (["image,iou", "a,good"], "'good' in the column iou"),
+        (["image,hd95_mm", "a,2.5", "b,inf"], "'inf' in the column hd95_mm: score the masks"),
         (["image,iou", "a"], "number 2"),
         (["image,iou", "a,0.9,0.8"], "number 2"),
         ([""], "no table of scores"),

@@ -98,6 +98,14 @@ def _compare(words: Sequence[str]) -> int:
 
 
 def _paths(word: str) -> list[Path]:
-    """The run that a word names, or those with commas between them."""
+    """The run that a word names, or those with commas between them, each once.
+
+    Raises:
+        UserError: one of them is named twice: it would count as another seed.
+    """
     whole = from_home(word)
-    return [whole] if whole.exists() else [from_home(part) for part in word.split(",") if part]
+    paths = [whole] if whole.exists() else [from_home(part) for part in word.split(",") if part]
+    twice = next((path for path in paths if [one.resolve() for one in paths].count(path.resolve()) > 1), None)
+    if twice is not None:
+        raise UserError(f"{word} names {twice} twice: a run counts once, another seed is a run of its own.")
+    return paths

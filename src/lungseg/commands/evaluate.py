@@ -105,6 +105,8 @@ def _evaluate(options: Options) -> int:
                 advance()
         judged = with_sides(judged)
         summary = summarised(judged)
+        if (output / "cases.csv").is_file():
+            log.warning(f"the earlier evaluation in {from_here(output)} is replaced; output=... keeps the next one apart.")
         write_text(output / "cases.csv", cases_csv(judged))
         write_text(output / "summary.csv", as_csv(summary))
         write_text(output / "summary.json", json.dumps(as_json(summary, tolerance), indent=1))

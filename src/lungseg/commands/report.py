@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungseg.commands.exits import exit_code, without_debug
-from lungseg.commands.folders import from_here
+from lungseg.commands.folders import from_here, is_predictions
 from lungseg.commands.words import parse
 from lungseg.errors import UserError
 from lungseg.files import from_home
@@ -48,6 +48,8 @@ def _report(folders: Sequence[Path], options: Options) -> int:
     output = options.output or (folders[0] if len(folders) == 1 else Path("outputs", "report"))
     if output.exists() and not output.is_dir():
         raise UserError(f"output={output} is a file: give a folder.")
+    if is_predictions(output):
+        raise UserError(f"output={output} holds a prediction, whose report would be replaced: give another folder.")
 
     from lungseg.evaluation.report import write_report
     from lungseg.evaluation.sweeps import read_sweeps

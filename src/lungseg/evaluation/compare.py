@@ -36,12 +36,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CasePair:
-    """A case in a run of A and of B, with the figures that both have."""
+    """A case in a run of A and of B, with the figures that both have, and the names of those that one alone has."""
 
     run: int
     name: str
     patient: str
     figures: dict[str, tuple[float, float]]
+    of_one: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ def _cases(a: Cases, b: Cases, pairs: Sequence[tuple[int, int]], run: int) -> It
     shared = [figure for figure in HIGHER_IS_BETTER if figure in a.columns and figure in b.columns]
     for own, other in pairs:
         values = {figure: (float(a.columns[figure][own]), float(b.columns[figure][other])) for figure in shared}
-        patient = a.patients[own] if a.patients[own] != a.names[own] else b.patients[other]  # one may know more
-        yield CasePair(run, a.names[own], patient, {figure: both for figure, both in values.items() if np.isfinite(both).all()})
+        only_b_knows = a.patients[own] == a.names[own] and b.patients[other] != b.names[other]
+        patient = b.patients[other] if only_b_knows else a.patients[own]
+        of_both = {figure: both for figure, both in values.items() if np.isfinite(both).all()}
+        of_one = tuple(figure for figure, both in values.items() if np.isfinite(both).sum() == 1)
+        yield CasePair(run, a.names[own], patient, of_both, of_one)
 
 
 def _outcome(figure: str, cases: Sequence[CasePair], runs: int, is_repeated: bool) -> Outcome | None:

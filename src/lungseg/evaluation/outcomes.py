@@ -2,12 +2,13 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from lungseg.evaluation.jobs import read_json
+from lungseg.log import aligned
 
 PLAN = "sweep.json"  # in the folder of a sweep: its jobs, with their folders and words
 FINISHED = "finished"
@@ -36,8 +37,12 @@ class Outcome:
 
 
 def outcome_of(folder: Path, job: int, words: Sequence[str]) -> Outcome:
-    """What a job has left in its folder."""
-    record, metrics = _read(folder / "job.json"), _read(folder / "metrics.json")
+    """What a job has left in its folder.
+
+    Raises:
+        UserError: a file of it cannot be read.
+    """
+    record, metrics = (read_json(path) if path.is_file() else {} for path in (folder / "job.json", folder / "metrics.json"))
     finished = record.get("status") == FINISHED
     return Outcome(
         job=job,
@@ -71,11 +76,7 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
         ]
         for one in outcomes
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)]
-    lines = []
-    for *cells, words in [head, *rows]:
-        lines.append("  ".join([*(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), words]).rstrip())
-    return "\n".join(lines)
+    return "\n".join(aligned([head, *rows], right=range(len(head) - 1)))
 
 
 def as_csv(outcomes: Sequence[Outcome]) -> str:
@@ -94,8 +95,3 @@ def as_csv(outcomes: Sequence[Outcome]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content

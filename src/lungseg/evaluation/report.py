@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lungseg.errors import count_of
 from lungseg.evaluation import pages, plots
 from lungseg.evaluation.changes import what_changes
 from lungseg.evaluation.convergence import Curve, Run, curve, reached, run_of
@@ -47,7 +48,7 @@ def write_report(sweeps: Sweeps, title: str, output: Path) -> None:
     parts = _missing(sweeps)
     if grouped:
         parts += [_choices(sweeps, grouped), *what_changes(sweeps), *_convergence(sweeps, grouped), *_sources(sweeps, grouped)]
-    parts += [_settings(sweeps), Part("How to read this", "", [Sentences(NOTES, "soft")])]
+    parts += [_settings(sweeps), Part("How to read this", "", [Sentences((*_unknown(sweeps), *NOTES), "soft")])]
     figures = _facts(sweeps, grouped)
     for part in parts:
         for content in part.contents:
@@ -69,6 +70,16 @@ def _facts(sweeps: Sweeps, grouped: Grouped) -> list[tuple[str, str, str]]:
         ("choices", str(len(grouped)), ""),
         ("patients in validation", str(len(patients)), ""),
     ]
+
+
+def _unknown(sweeps: Sweeps) -> list[str]:
+    """What to think of intervals where images have no patient by name."""
+    named = (zip(job.val.names, job.val.patients, strict=True) for job in sweeps.jobs if job.val)
+    alone = {name for job in named for name, patient in job if name == patient}
+    if not alone:
+        return []
+    said = f"Of {count_of(len(alone), 'validation image')} nobody says whose it is, so that each counts as a patient"
+    return [f"{said}: where one has several, intervals are too narrow (data.patient_regex, or a manifest, names them)."]
 
 
 def _missing(sweeps: Sweeps) -> list[Part]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lungseg.errors import UserError, printable
+from lungseg.errors import UserError
 from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
 from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, outcome_of
 
@@ -79,8 +79,9 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
     for job, named in zip(planned, values, strict=True):
         if job.outcome.status != FINISHED:
             words = " ".join(f"{name}={named[name]}" for name in several if name in job.words and name != PATIENTS)
-            said = f": {printable(job.outcome.error)}" if job.outcome.error else ""
-            (failed if said else missing).append(f"{job.name} ({words}) {_status(job.outcome)}{said}")
+            # The error itself may name patients and files, and is nobody's to read in a report.
+            why = "; job.json in its folder says why" if job.outcome.error else ""
+            (failed if why else missing).append(f"{job.name}{f' ({words})' if words else ''} {_status(job.outcome)}{why}")
             continue
         settings = {name: named[name] for name in several if name not in REPEATS}
         repeat = tuple(_written(_dotted(job.config, name)) for name in REPEATS)

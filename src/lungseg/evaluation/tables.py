@@ -100,11 +100,16 @@ def _cases(table: Path) -> Cases:
 
 def _number(cell: str, figure: str, table: Path) -> float:
     try:
-        return float(cell) if cell.strip() else math.nan
+        value = float(cell) if cell.strip() else math.nan
     except ValueError:
         raise UserError(
             f"{table} has {printable(cell)!r} in the column {printable(figure)}, which is no number: {NEEDED}."
         ) from None
+    if math.isinf(value):  # as some tools write where nothing was found, the very cases that a mean must not lose
+        raise UserError(
+            f"{table} has {printable(cell)!r} in the column {printable(figure)}: score the masks with lungseg evaluate."
+        )
+    return value
 
 
 def cell(value: float) -> str:

@@ -49,12 +49,19 @@ def sentences(found: Comparison) -> Iterator[str]:
 
 
 def left_out(found: Comparison) -> Iterator[str]:
-    """Cases that only one side has."""
+    """Cases that only one side has, and those that have a figure on one side only."""
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            named = ", ".join(map(printable, names[:NAMED]))
-            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {named}{more}"
+            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {_first(names)}"
+    for figure in HIGHER_IS_BETTER:
+        lost = [case.name for case in found.cases if figure in case.of_one]
+        if lost:
+            yield f"{count_of(len(lost), 'case')} without {_named(figure)[0]} on one side, left out of it: {_first(lost)}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more
 
 
 def as_csv(found: Sequence[tuple[str, Comparison]]) -> str:
@@ -151,7 +158,8 @@ def _told(outcome: Outcome) -> str:
     difference, interval = _difference(outcome)
     name, unit = _named(outcome.figure)
     if interval is None:
-        return f"{name} (only {count_of(outcome.gain.patients, 'patient')} have it)"
+        have = "has" if outcome.gain.patients == 1 else "have"
+        return f"{name} (only {count_of(outcome.gain.patients, 'patient')} {have} it)"
     return f"{name} ({short(difference)}{unit}, {short(interval.low)} to {short(interval.high)}, {_p(outcome.gain.p_value)})"
 
 
