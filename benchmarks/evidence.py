@@ -47,6 +47,9 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 2
     chosen = given["only"].split(",") if "only" in given else list(STEPS)
+    if not given.get("jobs", "2").isdigit() or int(given.get("jobs", "2")) < 1:
+        print(f"jobs={given['jobs']} must be a number of jobs side by side, 1 or more.", file=sys.stderr)
+        return 2
     unknown = [name for name in chosen if name not in STEPS]
     if unknown:
         print(f"only={','.join(unknown)} is unknown: {', '.join(STEPS)}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What a person reads while a command runs, and what stays in a file."""
 
 import logging
+import math
 import sys
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,11 @@ def aligned(rows: Sequence[Sequence[str]], right: Container[int]) -> list[str]:
         for row in rows
     ]
     return ["  ".join(row).rstrip() for row in padded]
+
+
+def cell(value: float, digits: str = ".6g") -> str:
+    """A figure in a table; what is no number is an empty cell."""
+    return "" if math.isnan(value) else format(value, digits)
 
 
 class _Screen(logging.Handler):

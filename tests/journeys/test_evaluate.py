@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
 from builders import chest, write_slice
+from lungseg.evaluation.cases import ONE_VALUE
 from patients import SIDES, save
 
 TABLES = {"cases.csv", "summary.csv", "summary.json", "worst.png"}
@@ -90,6 +91,22 @@ def test_one_label_for_both_lungs_has_no_sides(tmp_path: Path) -> None:
     assert evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out").code == 0
     rows = table(tmp_path / "out" / "cases.csv")
     assert [(row["case"], row["side"], row["iou_3d"]) for row in rows] == [("a", "both", "1"), ("b", "both", "1")]
+
+
+def test_one_value_for_both_lungs_among_masks_of_two_is_told(tmp_path: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "truth" / f"{name}.nii.gz", SIDES)
+    save(tmp_path / "made" / "a.nii.gz", SIDES)
+    save(tmp_path / "made" / "b.nii.gz", (SIDES > 0).astype(np.uint8))
+    done = evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out")
+    assert [line for line in done.out.splitlines() if line.startswith("Warning: ")] == [f"Warning: b: {ONE_VALUE}"]
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    save(tmp_path / "truth" / "a.nii.gz", SIDES)
+    save(tmp_path / "made" / "b.nii.gz", SIDES)
+    assert evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out").code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_sides_that_mean_the_opposite_are_told(tmp_path: Path) -> None:

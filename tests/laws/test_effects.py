@@ -118,7 +118,7 @@ def test_a_source_is_scored_alone_and_a_missing_figure_not_at_all() -> None:
     assert one is not None
     assert (one.mean, one.patients) == (0.5, 1)
     assert both is not None
-    assert (both.mean, both.patients) == (pytest.approx(0.7), 2)  # p of x and p of y are two
+    assert (both.mean, both.patients) == (pytest.approx(0.7), 1)  # a patient is known by name, as in a split
     assert score(tables, "iou", "z") is None
     assert score(tables, "nsd") is None
 

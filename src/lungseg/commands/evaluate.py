@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lungseg.commands.exits import PARTLY, exit_code, without_debug
-from lungseg.commands.folders import from_here, is_predictions, make_output
+from lungseg.commands.folders import from_here, is_predictions, make_output, remove_empty
 from lungseg.commands.progress import progress
 from lungseg.commands.words import parse, unquoted
 from lungseg.errors import UserError, count_of, printable
@@ -74,7 +74,13 @@ def _evaluate(options: Options) -> int:
     name = options.predictions.resolve().stem if options.predictions.is_file() else options.predictions.resolve().name
     output = options.output or Path("outputs", "evaluate", name)
     _check(options, output)
+    try:
+        return _evaluated(options, output)
+    finally:
+        remove_empty(output)  # if it was refused
 
+
+def _evaluated(options: Options, output: Path) -> int:
     from rich.console import Console
 
     from lungseg.evaluation.cases import Judged, Reading, find_cases, judge, with_sides
@@ -98,12 +104,13 @@ def _evaluate(options: Options) -> int:
             for one in judge(cases, reading):
                 if one.error:
                     log.error(printable(one.error, most=5000))
-                for doubt in one.doubts:
-                    log.warning(f"{printable(one.case.name)}: {doubt}")
                 worst = worst_first([*worst, one])
                 judged.append(replace(one, shown=None))
                 advance()
         judged = with_sides(judged)
+        for one in judged:
+            for doubt in one.doubts:
+                log.warning(f"{printable(one.case.name)}: {doubt}")
         summary = summarised(judged)
         if (output / "cases.csv").is_file():
             log.warning(f"the earlier evaluation in {from_here(output)} is replaced; output=... keeps the next one apart.")

@@ -22,6 +22,7 @@ BOTH = "both"
 NAMES = {RIGHT: "right", LEFT: "left"}
 OWN = "prediction_values=1,2 say"  # what says which values of a predicted mask are lung
 TRUE = "mask_values=1,2 say"
+ONE_VALUE = "it has one value for both lungs, where its true mask tells right (1) from left (2)"
 SWAPPED = "right and left lie the other way round in the two masks: here 1 is the patient's right lung and 2 the left one"
 
 
@@ -78,6 +79,7 @@ class Judged:
 
     Attributes:
         told: whether the predicted and the true mask have a value for the left lung, which tells the sides apart.
+        undivided: whether only the true one has, and the predicted one covers its left lung all the same.
         shown: None where a case has no figures, or nobody wants to see it any more.
     """
 
@@ -86,6 +88,7 @@ class Judged:
     error: str = ""
     doubts: tuple[str, ...] = ()
     told: tuple[bool, bool] = (False, False)
+    undivided: bool = False
     shown: Shown | None = None
 
 
@@ -128,7 +131,9 @@ def judge(cases: Sequence[Case], reading: Reading) -> Iterator[Judged]:
 def with_sides(judged: Sequence[Judged]) -> list[Judged]:
     """The same, with the figures of each lung only if predictions and truths tell the sides apart, as their others show."""
     told = [any(one.told[which] for one in judged) for which in (0, 1)]
-    return list(judged) if all(told) else [replace(one, figures=_only_both(one.figures)) for one in judged]
+    if all(told):
+        return [replace(one, doubts=(*one.doubts, ONE_VALUE)) if one.undivided else one for one in judged]
+    return [replace(one, figures=_only_both(one.figures)) for one in judged]
 
 
 def _only_both(figures: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -164,7 +169,8 @@ def _judged(case: Case, reading: Reading) -> Judged:
             figures[name] = case_figures(mask & (own.stored == side), one, spacing_mm, reading.tolerance)
     wrong = np.count_nonzero((mask != (true.labels == LUNG)) & (true.labels != IGNORE), axis=(1, 2))
     z = int(np.argmax(wrong))
-    return Judged(case, figures, doubts=doubts, told=told, shown=Shown(z, grid, mask[z].copy(), true.labels[z].copy()))
+    shown = Shown(z, grid, mask[z].copy(), true.labels[z].copy())
+    return Judged(case, figures, doubts=doubts, told=told, undivided=told == (False, True) and _covers_left(own, true), shown=shown)
 
 
 def _truth(path: Path, reading: Reading) -> tuple[Volume, Truth]:
@@ -172,6 +178,12 @@ def _truth(path: Path, reading: Reading) -> tuple[Volume, Truth]:
     volume = read(path).volume if suffix_of(path) in PLACED_SUFFIXES else Volume(read_mask(path))
     stored = volume.canonical().voxels
     return volume, Truth(labels_of(stored, path, reading.mask_values, reading.ignore_values, TRUE), stored)
+
+
+def _covers_left(own: Truth, true: Truth) -> bool:
+    """Whether most of the true left lung was found, by whatever value."""
+    left = (true.stored == LEFT) & (true.labels == LUNG)
+    return 2 * int(np.count_nonzero(left & (own.labels == LUNG))) > int(np.count_nonzero(left))
 
 
 def _are_swapped(own: Truth, true: Truth) -> bool:

@@ -12,7 +12,7 @@ from lungseg.evaluation.tables import Cases
 from lungseg.metrics.cases import HIGHER_IS_BETTER
 from lungseg.metrics.statistics import Interval, Paired, by_patient, mean_interval, paired
 
-Patients = Mapping[str, float]  # a figure by patient, who is known by source and name
+Patients = Mapping[str, float]  # a figure by patient
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _patients(cases: Cases, figure: str, source: str | None) -> Patients:
     if values is None:
         return {}
     rows = [i for i, named in enumerate(cases.sources) if source in (None, named) and np.isfinite(values[i])]
-    return by_patient(values[rows], [f"{cases.sources[i]}\n{cases.patients[i]}" for i in rows])
+    return by_patient(values[rows], [cases.patients[i] for i in rows])
 
 
 def _mean(several: Sequence[Patients]) -> Patients:

@@ -11,8 +11,8 @@ import numpy as np
 
 from lungseg.errors import count_of, printable
 from lungseg.evaluation.cases import BOTH, NAMES, Judged
-from lungseg.evaluation.tables import cell, short
-from lungseg.log import aligned
+from lungseg.evaluation.tables import short
+from lungseg.log import aligned, cell
 from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES
 from lungseg.metrics.statistics import LEAST_PATIENTS, Interval, by_patient, mean_interval
 
@@ -128,7 +128,7 @@ def cases_csv(judged: Sequence[Judged]) -> str:
     return text.getvalue()
 
 
-ROW = ("side", "figure", "mean", "low", "high", "median", "worst", "worst_case", "cases", "patients")
+ROW = ("side", "figure", "mean", "low", "high", "median", "worst", "worst_case", "cases", "patients", "not_judged")
 
 
 def _rows(summary: Summary) -> Iterator[dict[str, Any]]:
@@ -136,7 +136,9 @@ def _rows(summary: Summary) -> Iterator[dict[str, Any]]:
         low, high = (None, None) if line.interval is None else (line.interval.low, line.interval.high)
         numbers = (line.mean, low, high, line.median, line.worst)
         rounded = [None if number is None else float(cell(number)) for number in numbers]
-        yield dict(zip(ROW, (line.side, line.figure, *rounded, line.worst_case, line.cases, line.patients), strict=True))
+        yield dict(
+            zip(ROW, (line.side, line.figure, *rounded, line.worst_case, line.cases, line.patients, summary.failed), strict=True)
+        )
 
 
 def _shown(line: Line) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ def _shown(line: Line) -> tuple[str, ...]:
 
 
 def _counts(summary: Summary) -> Iterator[str]:
-    failed = f", {summary.failed} more could not be judged" if summary.failed else ""
+    failed = f", {summary.failed} more could not be judged and are in no mean" if summary.failed else ""
     yield f"{count_of(summary.cases - summary.failed, 'case')} of {count_of(summary.patients, 'patient')}{failed}"
     if summary.patients < LEAST_PATIENTS:
         yield f"Fewer than {LEAST_PATIENTS} patients: no interval is given."

@@ -112,11 +112,6 @@ def _number(cell: str, figure: str, table: Path) -> float:
     return value
 
 
-def cell(value: float) -> str:
-    """A figure in a table."""
-    return "" if math.isnan(value) else f"{value:.6g}"
-
-
 def short(value: float) -> str:
     """A figure on the screen."""
     return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f}" if abs(value) < 10 else f"{value:.1f}"  # + 0.0: -0 is 0

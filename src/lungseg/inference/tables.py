@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lungseg.files import write_text
 from lungseg.inference.items import Result
+from lungseg.log import cell
 from lungseg.metrics.lungs import rows
 
 
@@ -24,11 +25,11 @@ def write_summary(results: Sequence[Result], output: Path) -> None:
         row = {
             "file": result.item.name,
             "status": result.status,
-            "lung_fraction": _cell(result.lung_fraction, ".5f"),
-            "seconds": _cell(sum(result.seconds.values()) if result.seconds else math.nan, ".3f"),
+            "lung_fraction": cell(result.lung_fraction, ".5f"),
+            "seconds": cell(sum(result.seconds.values()) if result.seconds else math.nan, ".3f"),
             "warnings": "; ".join(result.warnings),
             "error": result.error or "",
-            **{figure: _cell(value, ".6g") for figure, value in result.figures.items()},
+            **{figure: cell(value) for figure, value in result.figures.items()},
         }
         writer.writerow(row)
     write_text(output / "summary.csv", text.getvalue())
@@ -55,7 +56,3 @@ def write_measurements(results: Sequence[Result], output: Path) -> None:
         for result in measured
     ]
     write_text(output / "measurements.json", json.dumps(scans, indent=1))
-
-
-def _cell(value: float, digits: str) -> str:
-    return "" if math.isnan(value) else format(value, digits)

@@ -17,6 +17,7 @@ from lungseg.data.cache import SliceCache
 from lungseg.data.datamodule import LungDataModule
 from lungseg.files import write_text
 from lungseg.imaging.writers import write_picture
+from lungseg.log import cell
 from lungseg.training.callbacks import overlays
 from lungseg.training.machine import cpu_model
 from lungseg.training.module import SegmentationModule
@@ -32,7 +33,7 @@ def keep_images(figures: Figures, cache: SliceCache, path: Path) -> None:
     table.writeheader()
     for index, own in sorted(figures.items()):
         info = cache.infos[index]
-        figures_said = {name: _cell(value) for name, value in own.items()}
+        figures_said = {name: cell(value) for name, value in own.items()}
         table.writerow({"image": info.name, "patient": info.patient or "", "source": info.source, **figures_said})
     write_text(path, text.getvalue())
 
@@ -46,10 +47,6 @@ def keep_pictures(module: SegmentationModule, figures: Figures, cache: SliceCach
         if chosen:
             captions = [f"{Path(cache.infos[i].name).name}  IoU {iou:.3f}" for i, iou in chosen]
             write_picture(folder / "overlays" / f"{part}_{name}.png", overlays(module, cache, [i for i, _ in chosen], captions))
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def keep_record(command: str, data: LungDataModule, trainer: pl.Trainer, folder: Path, seconds: float | None) -> None:

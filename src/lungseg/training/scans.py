@@ -17,7 +17,7 @@ from lungseg.data.datamodule import LungDataModule
 from lungseg.data.split import Case
 from lungseg.errors import UserError
 from lungseg.files import write_text
-from lungseg.log import aligned, log
+from lungseg.log import aligned, cell, log
 from lungseg.metrics.cases import volume_figures
 from lungseg.metrics.overlap import overlap, volume_scores
 from lungseg.postprocess.steps import separate
@@ -83,7 +83,7 @@ def as_screen(scores: Sequence[ScanScore], part: str) -> str:
     head = ("scan", "slices", "with lung", "Dice", "IoU", "network's Dice", "IoU")
     rows = [
         head,
-        *((one.scan, str(one.slices), str(one.slices_with_lung), *(_cell(one[key], ".4f") for key in MEANS)) for one in ranked),
+        *((one.scan, str(one.slices), str(one.slices_with_lung), *(cell(one[key], ".4f") for key in MEANS)) for one in ranked),
     ]
     more = [f"... and {len(scores) - SHOWN} scans more in {part}_volumes.csv"] if len(scores) > SHOWN else []
     return "\n".join([*aligned(rows, right=range(1, len(head))), *more])
@@ -139,10 +139,6 @@ def _as_csv(scores: Sequence[ScanScore]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("scan", "patient", "source", "slices", "slices_with_lung", *FIGURES))
     for one in sorted(scores, key=lambda score: score.scan):
-        figures = (_cell(one[name], ".6g") for name in FIGURES)
+        figures = (cell(one[name]) for name in FIGURES)
         table.writerow((one.scan, one.patient, one.source, one.slices, one.slices_with_lung, *figures))
     return text.getvalue()
-
-
-def _cell(value: float, digits: str) -> str:
-    return "" if math.isnan(value) else format(value, digits)
