@@ -160,9 +160,10 @@ def _judged(case: Case, reading: Reading) -> Judged:
     figures = {BOTH: case_figures(mask, true.labels, spacing_mm, reading.tolerance)}
     found = [_sides(one) for one in (own, true)]
     told = (LEFT in found[0], LEFT in found[1])
+    undivided = told == (False, True) and _covers_left(own, true)
     doubts = own.doubts
     if any(told) and all(values <= set(SIDES) for values in found):
-        if _are_swapped(own, true):
+        if not undivided and _are_swapped(own, true):
             doubts += (SWAPPED,)
         for side, name in NAMES.items():
             one = np.where((true.labels == LUNG) & (true.stored != side), np.uint8(BACKGROUND), true.labels)
@@ -170,7 +171,7 @@ def _judged(case: Case, reading: Reading) -> Judged:
     wrong = np.count_nonzero((mask != (true.labels == LUNG)) & (true.labels != IGNORE), axis=(1, 2))
     z = int(np.argmax(wrong))
     shown = Shown(z, grid, mask[z].copy(), true.labels[z].copy())
-    return Judged(case, figures, doubts=doubts, told=told, undivided=told == (False, True) and _covers_left(own, true), shown=shown)
+    return Judged(case, figures, doubts=doubts, told=told, undivided=undivided, shown=shown)
 
 
 def _truth(path: Path, reading: Reading) -> tuple[Volume, Truth]:
