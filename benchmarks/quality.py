@@ -35,7 +35,7 @@ from rich.console import Console
 from lungseg.checkpoint import build_net
 from lungseg.commands.compose import plain, sentence
 from lungseg.commands.exits import exit_code, without_debug
-from lungseg.commands.folders import claimed
+from lungseg.commands.folders import claimed, is_predictions
 from lungseg.commands.words import parse
 from lungseg.config import config_folder, groups, job, quoted
 from lungseg.data.brief import described, refuse_leaks
@@ -101,6 +101,8 @@ def _run(words: Sequence[str]) -> int:
     known = [field.name for field in fields(Options)]
     options = parse([word for word in words if word.partition("=")[0] in known], Options, "quality.py", USAGE)
     chosen = _with_defaults([word for word in words if word.partition("=")[0] not in known])
+    if is_predictions(options.output):
+        raise UserError(f"output={options.output} holds a prediction: give another folder.")
     with (
         claimed(options.output),
         messages(Console(), options.output / "log.txt"),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.log import aligned
-from lungseg.metrics.cases import TITLES
+from lungseg.metrics.cases import TITLES, range_of
 from lungseg.metrics.statistics import mean_interval, paired
 
 SHOWN = ("hd95_mm", "hd95_px", "nsd")  # means beside the IoU, those that there are
@@ -30,7 +30,7 @@ def summary(
     rows = []
     for budget, name in sorted(runs, key=lambda key: key[0]):  # budgets one after the other, networks as they come
         own = runs[budget, name]
-        iou, interval = _values(own, "iou"), mean_interval(_values(own, "iou"))
+        iou, interval = _values(own, "iou"), mean_interval(_values(own, "iou"), range_of("iou"))
         row: dict[str, Any] = {"budget": budget, "network": name, "seeds": len(own)}
         row |= {key: networks[name][key] for key in ("parameters", "multiply_adds")}
         row |= {key: sum(one[key] for one in own) / len(own) for key in ("step_seconds", "seconds", "images")}

@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "lungseg"
 FLOORS = {
     "__init__": 6,
     "cli": 6,
+    "__main__": 6,
     "commands": 5,
     "config": 5,
     "origins": 5,
@@ -33,7 +34,7 @@ FLOORS = {
     "signatures": 0,
 }
 ONE_ROOM = [
-    {"__init__", "cli"},
+    {"__init__", "__main__", "cli"},
     {"commands", "config", "origins"},
     {"checkpoint", "html", "preprocess"},
     {"errors", "files", "labels", "log", "signatures"},

@@ -10,6 +10,7 @@ import numpy as np
 
 from builders import write_slice
 from dicoms import series, write
+from lungseg import __version__
 from lungseg.metrics.definitions import DEFINITIONS
 from patients import HU, PLACE, SIDES, save
 from sweeps import Made, write_sweep
@@ -98,3 +99,8 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
     _, loaded = modules_after("from lungseg import Segmenter")
     assert "torch" in loaded
     assert not loaded & set(TRAINING_ONLY)
+
+
+def test_python_m_is_a_door_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "lungseg", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")

@@ -139,6 +139,20 @@ def test_two_evaluations_are_compared(tmp_path: Path) -> None:
     assert "No table says whose a case is" in done.out
 
 
+def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
+    for i in range(6):
+        mask = chest(64, seed=i)[1]
+        write_png(tmp_path / "truth" / f"{i}.png", mask * np.uint8(255))
+        write_png(tmp_path / "made" / f"{i}.png", np.roll(mask, 2, axis=1) * np.uint8(255))
+    for tolerance in (1, 3):
+        words = (f"predictions={tmp_path / 'made'}", f"truth={tmp_path / 'truth'}", f"output={tmp_path / str(tolerance)}")
+        assert lungseg("evaluate", *words, f"tolerance={tolerance}").code == 0
+    done = compare(tmp_path / "1", tmp_path / "3")
+    assert "Warning: surface Dice is left out: its tolerance was 1 and 3" in done.out
+    assert "beats" not in done.out
+    assert compare(tmp_path / "1", tmp_path / "1").out.count("surface Dice") > 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -88,7 +88,9 @@ def test_one_label_for_both_lungs_has_no_sides(tmp_path: Path) -> None:
     save(tmp_path / "made" / "a.nii.gz", (SIDES > 0).astype(np.uint8))
     np.save(tmp_path / "made" / "b.npy", (SIDES > 0).astype(np.uint8) * np.uint8(255))  # lies nowhere, but has the shape
     save(tmp_path / "truth" / "b.nii.gz", SIDES)
-    assert evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out").code == 0
+    done = evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out")
+    assert done.code == 0
+    assert "Warning: the predicted masks hold one value, taken as both lungs" in done.out
     rows = table(tmp_path / "out" / "cases.csv")
     assert [(row["case"], row["side"], row["iou_3d"]) for row in rows] == [("a", "both", "1"), ("b", "both", "1")]
 

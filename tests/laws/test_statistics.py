@@ -46,6 +46,16 @@ def test_an_interval_holds_the_mean_and_needs_five_patients(values: np.ndarray) 
         assert interval.low - 0.2 * spread <= np.nanmean(values) <= interval.high + 0.2 * spread
 
 
+@given(values=tables())
+@settings(deadline=None)
+def test_an_interval_stays_within_the_range_of_its_figure(values: np.ndarray) -> None:
+    whole, cut = mean_interval(values), mean_interval(values, (0.0, 1.0))
+    if whole is None:
+        assert cut is None
+    else:
+        assert cut == Interval(*np.clip([whole.low, whole.high], 0, 1).tolist())
+
+
 @given(values=tables(), data=st.data())
 @laws
 def test_blind_to_the_order_of_patients(values: np.ndarray, data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lungseg.commands.exits import exit_code, without_debug
-from lungseg.commands.folders import from_here
+from lungseg.commands.folders import from_here, is_predictions
 from lungseg.commands.words import FLAGS, parse, typed
 from lungseg.errors import UserError
 from lungseg.files import from_home
@@ -24,10 +24,11 @@ lungseg compare: says whether A beats B on the same cases, or that the data cann
   -q                   only warnings and errors
   debug=true           what lies behind an error too, as a traceback
 
-Cases are matched by name, and the differences of a patient's cases averaged. A wins a figure if the 95 % interval of the mean
-difference (bootstrap over patients) excludes 0 and Wilcoxon's signed rank test has p below 0.05; of several seeds the interval
-alone decides, which is then over runs and patients; folds are parts of one run. Of signed figures, such as volume errors, the size
-counts. With fewer than 5 patients there is neither interval nor test, and of 5 in one run p is never below 0.06.
+Both lungs are compared as one. Cases are matched by name, and the differences of a patient's cases averaged. A wins a figure if
+the 95 % interval of the mean difference (bootstrap over patients) excludes 0 and Wilcoxon's signed rank test has p below 0.05; of
+several seeds the interval alone decides, which is then over runs and patients; folds are parts of one run. Of signed figures, such
+as volume errors, the size counts. With fewer than 5 patients there is neither interval nor test, and of 5 in one run p is never
+below 0.06.
 Exit code: 0 compared, 2 refused.
 
 {definitions}"""
@@ -66,6 +67,8 @@ def _compare(words: Sequence[str]) -> int:
         raise UserError(f"part={options.part} must be val or test.")
     if options.output is not None and options.output.exists() and not options.output.is_dir():
         raise UserError(f"output={options.output} is a file: give a folder.")
+    if options.output is not None and is_predictions(options.output):
+        raise UserError(f"output={options.output} holds a prediction: give another folder.")
 
     from rich.console import Console
 

@@ -83,7 +83,7 @@ def _evaluate(options: Options) -> int:
 def _evaluated(options: Options, output: Path) -> int:
     from rich.console import Console
 
-    from lungseg.evaluation.cases import Judged, Reading, find_cases, judge, with_sides
+    from lungseg.evaluation.cases import Judged, Reading, find_cases, judge, sides_unknown, with_sides
     from lungseg.evaluation.summary import as_csv, as_json, as_screen, cases_csv, summarised
     from lungseg.evaluation.worst import picture, worst_first
     from lungseg.files import write_text
@@ -107,6 +107,8 @@ def _evaluated(options: Options, output: Path) -> int:
                 worst = worst_first([*worst, one])
                 judged.append(replace(one, shown=None))
                 advance()
+        if sides_unknown(judged):
+            log.warning("the predicted masks hold one value, taken as both lungs; the true ones tell right (1) from left (2).")
         judged = with_sides(judged)
         for one in judged:
             for doubt in one.doubts:

@@ -33,6 +33,7 @@ HELP = """\
 Groups (GROUP=OPTION):
 {groups}
 
+data.folds=5 data.fold=0 validates on a fifth of the patients; data.val_fraction=0.1 on a tenth.
 Every other setting by its name: trainer.max_epochs=50 trainer.precision=bf16-mixed preprocess.size=256 loader.batch_size=8
 optimization.lr=1e-3 seed=1 ... A path or a patient_regex is taken as it is typed.
 

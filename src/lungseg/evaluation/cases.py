@@ -128,6 +128,11 @@ def judge(cases: Sequence[Case], reading: Reading) -> Iterator[Judged]:
             yield Judged(case, error=str(error))
 
 
+def sides_unknown(judged: Sequence[Judged]) -> bool:
+    """Whether the true masks tell the sides apart, and the predicted ones hold one value, be it of both lungs or of one."""
+    return any(one.told[1] for one in judged) and not any(one.told[0] for one in judged)
+
+
 def with_sides(judged: Sequence[Judged]) -> list[Judged]:
     """The same, with the figures of each lung only if predictions and truths tell the sides apart, as their others show."""
     told = [any(one.told[which] for one in judged) for which in (0, 1)]

@@ -52,6 +52,7 @@ class Comparison:
     Attributes:
         is_repeated: some patient is in more than one run: runs are seeds, and no folds.
         only_a, only_b: names of cases, once each, that the other side lacks in the same run.
+        tolerances: of the surface Dice in both, which is left out where they differ.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -61,6 +62,7 @@ class Comparison:
     patients: int
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    tolerances: tuple[float, ...]
 
 
 def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
@@ -85,7 +87,8 @@ def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
     only_b = dict.fromkeys(
         name for (_, own, _), used in zip(matched, taken, strict=True) for i, name in enumerate(own.names) if i not in used
     )
-    return Comparison(outcomes, cases, len(a), is_repeated, len({case.patient for case in cases}), tuple(only_a), tuple(only_b))
+    patients, tolerances = len({case.patient for case in cases}), sorted({one.tolerance for one in (*a, *b)})
+    return Comparison(outcomes, cases, len(a), is_repeated, patients, tuple(only_a), tuple(only_b), tuple(tolerances))
 
 
 def _matched(a: Cases, b: Cases, run: int) -> tuple[Cases, Cases, list[tuple[int, int]]]:
@@ -105,6 +108,8 @@ def _stem(name: str) -> str:
 
 def _cases(a: Cases, b: Cases, pairs: Sequence[tuple[int, int]], run: int) -> Iterator[CasePair]:
     shared = [figure for figure in HIGHER_IS_BETTER if figure in a.columns and figure in b.columns]
+    if a.tolerance != b.tolerance:
+        shared = [figure for figure in shared if not figure.startswith("nsd")]
     for own, other in pairs:
         values = {figure: (float(a.columns[figure][own]), float(b.columns[figure][other])) for figure in shared}
         only_b_knows = a.patients[own] == a.names[own] and b.patients[other] != b.names[other]

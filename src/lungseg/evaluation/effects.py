@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.tables import Cases
-from lungseg.metrics.cases import HIGHER_IS_BETTER
+from lungseg.metrics.cases import HIGHER_IS_BETTER, range_of
 from lungseg.metrics.statistics import Interval, Paired, by_patient, mean_interval, paired
 
 Patients = Mapping[str, float]  # a figure by patient
@@ -49,7 +49,7 @@ class Effect:
 def score(tables: Iterable[Cases | None], figure: str, source: str | None = None) -> Score | None:
     """Of the jobs of a choice, a table each; None where no patient has the figure."""
     values = patient_values(tables, figure, source)
-    return Score(float(np.nanmean(values)), mean_interval(values), values.shape[1]) if values.size else None
+    return Score(float(np.nanmean(values)), mean_interval(values, range_of(figure)), values.shape[1]) if values.size else None
 
 
 def patient_values(tables: Iterable[Cases | None], figure: str, source: str | None = None) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from lungseg.errors import count_of, printable
 from lungseg.evaluation.cases import BOTH, NAMES, Judged
 from lungseg.evaluation.tables import short
 from lungseg.log import aligned, cell
-from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES
+from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES, range_of
 from lungseg.metrics.statistics import LEAST_PATIENTS, Interval, by_patient, mean_interval
 
 SIDES = (BOTH, *NAMES.values())
@@ -168,7 +168,7 @@ def _line(judged: Sequence[Judged], side: str, figure: str) -> Line | None:
         side,
         figure,
         mean=float(np.mean(list(patients.values()))),
-        interval=mean_interval(np.array(list(patients.values()))),
+        interval=mean_interval(np.array(list(patients.values())), range_of(figure)),
         median=float(np.median(values)),
         worst=float(values[worst := _worst(values, figure)]),
         worst_case=have[worst].case.name,

@@ -1,6 +1,7 @@
 """Tables of cases, as a training, a prediction with ``truth=`` or an evaluation wrote them: a row a case, a column a figure."""
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import UserError, printable
+from lungseg.metrics.cases import TOLERANCE
 
 Kind = Literal["images", "volumes"]
 
@@ -28,12 +30,14 @@ class Cases:
     Attributes:
         names, patients, sources: (cases); a patient is the case itself and a source empty where the table does not say.
         columns: (cases) float64 by figure, nan where a case has none.
+        tolerance: of the surface Dice, in mm or pixels.
     """
 
     names: tuple[str, ...]
     patients: tuple[str, ...]
     sources: tuple[str, ...]
     columns: dict[str, NDArray[np.float64]]
+    tolerance: float = TOLERANCE
 
 
 def read_cases(where: Path, part: str | None = None, kind: Kind = "images") -> Cases:
@@ -95,7 +99,16 @@ def _cases(table: Path) -> Cases:
         patients=tuple(row.get("patient") or row[name] for row in rows),
         sources=tuple(row.get("source") or "" for row in rows),
         columns={figure: np.array([_number(row[figure], figure, table) for row in rows], np.float64) for figure in figures},
+        tolerance=_tolerance(table.with_name("summary.json")),
     )
+
+
+def _tolerance(summary: Path) -> float:
+    """As the summary beside a table says, which evaluations alone have."""
+    try:
+        return float(json.loads(summary.read_text(encoding="utf-8"))["tolerance"]) if summary.is_file() else TOLERANCE
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{summary} cannot be read ({printable(error)}): {NEEDED}.") from error
 
 
 def _number(cell: str, figure: str, table: Path) -> float:

@@ -49,7 +49,10 @@ def sentences(found: Comparison) -> Iterator[str]:
 
 
 def left_out(found: Comparison) -> Iterator[str]:
-    """Cases that only one side has, and those that have a figure on one side only."""
+    """Cases that only one side has, those that have a figure on one side only, and a figure that means two things."""
+    if len(found.tolerances) > 1:
+        said = " and ".join(f"{tolerance:g}" for tolerance in found.tolerances)
+        yield f"surface Dice is left out: its tolerance was {said}"
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             yield f"only {side} has {count_of(len(names), 'case')} without a partner: {_first(names)}"

@@ -59,6 +59,13 @@ TITLES = {
 }
 
 
+def range_of(figure: str) -> tuple[float, float]:
+    """What a figure lies between: overlaps 0 and 1, distances and sizes of errors from 0 on."""
+    if figure in SIGNED:
+        return -math.inf, math.inf
+    return 0.0, 1.0 if HIGHER_IS_BETTER[figure] else math.inf
+
+
 def case_figures(
     prediction: NDArray[np.bool_],
     truth: NDArray[np.uint8],
