@@ -160,6 +160,8 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
         (["{a}", "{b}", "prt=val"], "prt=val is neither an option nor one of them"),
         (["{a}", "{lost}"], "neither a file nor a folder"),
         (["{a}", "{empty}"], "holds no table with scores"),
+        (["{a}", "{begun}"], "is a training that is not finished"),
+        (["{sweep}", "{a}"], "is a sweep: lungseg report says"),
         (["{a},{a}", "{b},{empty}"], "a twice: a run counts once"),
         (["{a},{empty}", "{b},{b}/../b"], "b twice: a run counts once"),
         (["{a}", "{b}", "part=train"], "must be val or test"),
@@ -167,6 +169,10 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    places = {name: tmp_path / name for name in ("lost", "empty")} | {name: run(tmp_path / name, HARD) for name in "ab"}
+    for name, file in (("empty", "notes.txt"), ("begun", "config.yaml"), ("sweep", "sweep.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    places = {name: tmp_path / name for name in ("lost", "empty", "begun", "sweep")} | {
+        name: run(tmp_path / name, HARD) for name in "ab"
+    }
     assert_refused(lungseg("compare", *(word.format(**places) for word in words)), said)

@@ -45,6 +45,21 @@ def test_a_sweep_with_one_bad_job_starts_none(words: list[str], parts: list[str]
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["data.root=dataset,nowhere"], ["job 1 (data.root='nowhere')", "nowhere is not a folder", "No job was started"]),
+        (["data.root=dataset", "experiment=crossval"], ["data.folds=5 must be at most 3", "No job was started"]),
+    ],
+    ids=["no such folder", "too few patients"],
+)
+def test_a_sweep_looks_for_its_data_first(words: list[str], parts: list[str], dataset: Path, tmp_path: Path) -> None:
+    there = sorted(tmp_path.iterdir())
+    settings = ("data=folder", "data.patient_regex=(p\\d+)", "trainer=debug", "logger=csv")
+    assert_refused(lungseg("train", "--multirun", *settings, *words), *parts)
+    assert sorted(tmp_path.iterdir()) == there
+
+
 @pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "weights.ckpt").write_bytes(b"nothing that can be read")

@@ -469,7 +469,9 @@ def test_truth_on_any_grid_gives_the_same_scores(seeing_file: Path, tmp_path: Pa
         done_well(predict(seeing_file, source.parent, out, f"truth={tmp_path / name}", "mask_values=1,2"))
         own = row(out, "a.nii.gz")
         scores.append([own[key] for key in ("iou", "dice", "iou_3d", "dice_3d")])
-        assert json.loads((out / "metrics.json").read_text())["iou_pooled"] == pytest.approx(float(own["iou_3d"]), abs=1e-5)
+        means = json.loads((out / "metrics.json").read_text())
+        assert means["iou_pooled"] == pytest.approx(float(own["iou_3d"]), abs=1e-5)
+        assert means["dice_3d"] == pytest.approx(float(own["dice_3d"]), abs=1e-5)
     assert scores[0] == scores[1] == scores[2]
     mask, true = labels(tmp_path / "out_truth" / "a.nii.gz") > 0, SIDES > 0
     assert float(scores[0][2]) == pytest.approx((mask & true).sum() / (mask | true).sum(), abs=1e-5)

@@ -75,7 +75,7 @@ RECORD = "run.json"
 TABLES = ("summary.csv", "metrics.json", "measurements.csv", "measurements.json", "report.html", RECORD)
 # Options that change no result of a scan, or whose effect its own bytes show.
 WITHOUT_EFFECT = ("ckpt", "input", "output", "truth", "series", "device", "batch_size", "threads", "resume", "overwrite", "quiet")
-SCORES = ("iou", "dice", "iou_pooled", "iou_worst")
+SCORES = ("iou", "dice", "iou_pooled", "iou_worst", "iou_3d", "dice_3d")
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,13 @@ from lungseg.commands.folders import (
 )
 from lungseg.commands.plan import SHUFFLE_SEED, Plan, planned
 from lungseg.commands.rank import FULL, RANK, TEST_ONLY, UNTESTED
-from lungseg.config import GROUPS, VALUES
+from lungseg.config import GROUPS, VALUES, job
 from lungseg.errors import UserError
-from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, as_csv, as_table, outcome_of, ranked
+from lungseg.evaluation.outcomes import FINISHED, Outcome, as_csv, as_table, outcome_of, ranked
+from lungseg.evaluation.sweeps import REPEATS
+from lungseg.evaluation.tables import PLAN
 from lungseg.files import write_text
+from lungseg.log import messages
 from lungseg.training.launch import RunFailed, end_with, launch, rank_count
 from lungseg.training.state import STATE
 
@@ -52,6 +55,7 @@ class Sweep:
         plan = planned(self.argv)
         if plan.resumes:
             plan = replace(plan, folder=_folder_to_go_on_with(plan))
+        _check_sources(plan)
         try:
             with claimed(plan.folder):
                 _refuse_what_would_be_lost(plan)
@@ -90,7 +94,8 @@ class Sweep:
     def _finished(self, plan: Plan, launcher_failed: str | None) -> int:
         """Ranks the jobs, opens the Test set for the best, and says what was found."""
         outcomes = ranked(_outcomes(plan))
-        best = next((one for one in outcomes if one.status == FINISHED), None)
+        finished = [one for one in outcomes if one.status == FINISHED]
+        best = finished[0] if finished and not _is_cross_validation(plan) else None
         wrong = [f"job {one.job} ({' '.join(one.words)}) {one.status}: {one.error}" for one in outcomes if one.status != FINISHED]
         unfinished = len(wrong)
         if launcher_failed:
@@ -111,6 +116,10 @@ class Sweep:
         if best is not None:
             print(f"  best checkpoint  {from_here(best.folder / 'checkpoints' / 'best.ckpt')}  (job {best.job})")
             print(f"  predict with     {predict_command(best.folder, self.command)}")
+        elif finished:
+            ious = [one.val_iou for one in finished if one.val_iou is not None]
+            spread = f"{sum(ious) / len(ious):.4f}, {min(ious):.4f} to {max(ious):.4f}" if ious else "none"
+            print(f"  mean val/iou     {spread}; of {len(finished)} folds, each of other patients, none is the best")
         print(f"  table            {from_here(plan.folder / 'sweep.csv')}")
         print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}")
         print(f"  compared         lungseg report {as_typed(plan.folder)}", flush=True)
@@ -121,7 +130,7 @@ class Sweep:
                 f"{unfinished} of {len(outcomes)} did not finish; sweep.resume=true added to the command tries again.",
                 file=sys.stderr,
             )
-        return REFUSED if best is None else PARTLY if wrong else 0
+        return PARTLY if finished and wrong else 0 if finished else REFUSED
 
 
 def _folder_to_go_on_with(plan: Plan) -> Path:
@@ -132,17 +141,42 @@ def _folder_to_go_on_with(plan: Plan) -> Path:
     return sweeps[0].resolve()
 
 
+def _check_sources(plan: Plan) -> None:
+    """That the files of each source are there and can be divided, before the first job; what is odd about them, the jobs say.
+
+    Raises:
+        UserError: a job would not find its data.
+    """
+    known = set()
+    for one in plan.jobs:
+        source = json.dumps({key: value for key, value in one.config["data"].items() if key != "fold"}, sort_keys=True)
+        if source in known:
+            continue
+        known.add(source)
+        try:
+            with messages(None):
+                job(one.config, "").source.split()
+        except UserError as error:
+            raise UserError(f"job {one.number} ({' '.join(one.words)}) cannot run: {error} No job was started.") from error
+
+
 def _refuse_what_would_be_lost(plan: Plan) -> None:
     if plan.resumes:
         settings = [name for name in (*GROUPS, *VALUES) if name not in ("sweep", "test")]
         for one in plan.jobs:
             name = difference(one.config, plan.folder / one.place, settings)
-            if name is not None:
+            if name is not None and (plan.folder / one.place / "checkpoints").exists():  # else it has learnt nothing yet
                 raise other_settings(plan.folder / one.place, name)
     elif (plan.folder / PLAN).exists():
         raise UserError(
             f"{from_here(plan.folder)} holds a sweep already: go on by sweep.resume=true, or choose another hydra.sweep.dir."
         )
+
+
+def _is_cross_validation(plan: Plan) -> bool:
+    """Whether jobs differ in their validation patients, and in what is no choice."""
+    varied = {word.partition("=")[0] for one in plan.jobs for word in one.words}
+    return "data.fold" in varied and varied <= set(REPEATS)
 
 
 def _outcomes(plan: Plan) -> list[Outcome]:

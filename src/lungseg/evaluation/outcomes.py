@@ -10,7 +10,6 @@ from pathlib import Path
 from lungseg.evaluation.jobs import read_json
 from lungseg.log import aligned
 
-PLAN = "sweep.json"  # in the folder of a sweep: its jobs, with their folders and words
 FINISHED = "finished"
 
 

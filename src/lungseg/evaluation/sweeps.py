@@ -7,7 +7,8 @@ from typing import Any
 
 from lungseg.errors import UserError
 from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
-from lungseg.evaluation.outcomes import FINISHED, PLAN, Outcome, outcome_of
+from lungseg.evaluation.outcomes import FINISHED, Outcome, outcome_of
+from lungseg.evaluation.tables import PLAN
 
 # What differs between the repeats of a choice: chance, and which patients validate.
 PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report

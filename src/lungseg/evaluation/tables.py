@@ -15,6 +15,7 @@ from lungseg.metrics.cases import TOLERANCE
 
 Kind = Literal["images", "volumes"]
 
+PLAN = "sweep.json"  # in the folder of a sweep: its jobs, with their folders and words
 PARTS = ("test", "val")  # of a training, the more telling one first
 WITH_BOTH = ("cases.csv", "summary.csv")  # of an evaluation and of a prediction: pictures and volumes in one table
 NAMES = ("case", "image", "scan", "file")  # of the column that names the case
@@ -53,6 +54,10 @@ def read_cases(where: Path, part: str | None = None, kind: Kind = "images") -> C
     """
     table = find_table(where, part, kind)
     if table is None:
+        if (where / PLAN).is_file():
+            raise UserError(f"{where} is a sweep: lungseg report says what it shows; name two of its jobs to compare them.")
+        if (where / "config.yaml").is_file() and not (where / "metrics.json").is_file():
+            raise UserError(f"{where} is a training that is not finished: go on with it first.")
         of = f" of {kind}" if kind == "volumes" else ""
         raise UserError(f"{where} holds no table{of} with scores{f' of its {part} part' if part else ''}: {NEEDED}.")
     return _cases(table)

@@ -1,5 +1,6 @@
 """Many scans in, a mask for each and tables of all out: one is read and one is written while another is with the network."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -106,8 +107,11 @@ def segment(
 
 
 def scores(results: Sequence[Result]) -> dict[str, float]:
-    """Means over all slices that had a truth, as ``lungseg.metrics.definitions`` says."""
-    return summarise(score for result in results for score in result.scores)
+    """Means over all slices that had a truth, as ``lungseg.metrics.definitions`` says, and over volumes in 3-D."""
+    of_volumes = {key: [result.figures.get(key, math.nan) for result in results] for key in ("iou_3d", "dice_3d")}
+    known = {key: [value for value in values if not math.isnan(value)] for key, values in of_volumes.items()}
+    means = {key: math.fsum(values) / len(values) for key, values in known.items() if values}
+    return {**means, **summarise(score for result in results for score in result.scores)}
 
 
 class _Last:
