@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disks import mount
+from disks import DISK, mount
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own, in memory."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount("-t", "tmpfs", "-o", "size=4m", "none", folder)
+    mount("-t", "tmpfs", "-o", f"size={DISK}", "none", folder)
     try:
         yield folder
     finally:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+DISK = 6 * 2**20  # bytes: room for a run of a few steps, taken up a second time
+
 
 def mount(*words: str | Path) -> None:
     try:

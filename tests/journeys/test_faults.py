@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from disks import fill, mount
+from disks import DISK, fill, mount
 from helpers import PHANTOMS, SMALL, Done, assert_refused, lungseg, metrics_of, train
 from moments import before_file
 from torch.utils.data import DataLoader, Dataset
@@ -61,7 +61,7 @@ def test_a_disk_that_runs_full_is_said_and_nothing_is_lost(name: str, time: int,
 
 
 def test_a_disk_without_room_for_the_cache_is_said(disk: Path) -> None:
-    (disk / "filler").write_bytes(bytes(2**22 - 2**17))
+    (disk / "filler").write_bytes(bytes(DISK - 2**17))
     words = ("loader.cache=disk", f"loader.cache_folder={disk / 'cache'}", "logger=csv")
     done = run_into(disk.parent / "run", *words)
     assert_refused(done, "cache/", "No space left on device", "loader.cache_folder=DIR", "loader.cache=memory")
