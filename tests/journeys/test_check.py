@@ -308,6 +308,7 @@ def test_what_is_on_a_page_is_text_and_no_markup(tmp_path: Path) -> None:
     assert "train/a<b>&amp;.png" in Page(tmp_path / "out" / "check.html").text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not here")
 def test_faults_of_real_sets_are_found_unasked(tmp_path: Path) -> None:
     assert check(REAL / "lungsegdb", tmp_path / "lungsegdb", "-q").code == 0

@@ -266,7 +266,9 @@ def test_what_is_left_out_is_written_down(scans: Path, seeing_file: Path, tmp_pa
 # Stopped
 
 
-@pytest.mark.parametrize("name", ["b.nrrd", "c.mha.json", "d.nii.gz", "summary.csv"])
+@pytest.mark.parametrize(
+    "name", ["c.mha.json", *(pytest.param(name, marks=pytest.mark.slow) for name in ("b.nrrd", "d.nii.gz", "summary.csv"))]
+)
 def test_an_interrupted_run_goes_on(name: str, scans: Path, seeing_file: Path, tmp_path: Path) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -157,7 +157,7 @@ def test_a_prediction_names_nobody(
     assert_nobody_is_named([done], capfd.readouterr(), tmp_path / "out")
 
 
-@pytest.mark.parametrize("words", [(), ("input.allow_gaps=true", "series=all", "debug=true")])
+@pytest.mark.parametrize("words", [(), pytest.param(("input.allow_gaps=true", "series=all", "debug=true"), marks=pytest.mark.slow)])
 def test_a_dicom_seg_alone_names_its_patient(
     words: tuple[str, ...], hospital: Path, seeing_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +179,7 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("words", [(), ("input.allow_gaps=true", "series=all", "debug=true")])
+@pytest.mark.parametrize("words", [(), pytest.param(("input.allow_gaps=true", "series=all", "debug=true"), marks=pytest.mark.slow)])
 def test_failures_name_nobody(
     words: tuple[str, ...], hospital: Path, seeing_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

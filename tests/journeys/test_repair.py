@@ -61,6 +61,7 @@ def test_a_damaged_mask_is_mended(name: str) -> None:
         assert min(scores) >= 0.995, mishap
 
 
+@pytest.mark.slow
 @needs_masks
 def test_the_faults_of_label_volumes_are_found() -> None:
     found: dict[str, set[str]] = {}

@@ -58,7 +58,7 @@ def test_what_is_thick_and_what_does_not_touch_stays() -> None:
     assert ((drop_bridges(joined(17, thick=3), BLOCK_MM, thickest_mm=3) > 0) == (joined(17, thick=3) > 0)).all()
 
 
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bridges_of_any_place_and_size_go_from_phantoms(seed: int, back: bool) -> None:
     made = phantom(seed)
