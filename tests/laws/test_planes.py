@@ -4,11 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lungseg.errors import UserError
-from lungseg.imaging.overlay import GAP, PAPER
+from lungseg.imaging.overlay import PAPER
 from lungseg.imaging.planes import FAINT, LEFT_COLOUR, RIGHT_COLOUR, WIDE, planes
 
 QUICK = settings(deadline=None, max_examples=12)
@@ -28,9 +28,8 @@ def body(shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
 def panels(picture: np.ndarray) -> list[np.ndarray]:
     """The planes of a picture without a title: all that is neither paper nor text below it, from left to right in two rows."""
     paper = (picture == PAPER).all(axis=2)
-    blank = paper[:, 2 * GAP : -2 * GAP].mean(axis=1)
     found = []
-    for top, bottom in runs(blank < 0.7)[:2]:
+    for top, bottom in runs(~paper.all(axis=1))[:2]:  # lines of text are too low to be a run
         found += [picture[top:bottom, left:right] for left, right in runs(~paper[top:bottom].all(axis=0))]
     return found
 
@@ -64,13 +63,15 @@ def test_outlines_are_where_the_lungs_are() -> None:
 
 
 @QUICK
+@example(shape=(31, 30, 30), spacing=(6.0, 1.0, 1.0))
 @given(
     shape=st.tuples(st.integers(12, 60), st.integers(30, 90), st.integers(30, 90)),
     spacing=st.tuples(st.floats(2, 6), st.floats(1, 2), st.floats(1, 2)),
 )
 def test_millimetres_are_as_long_either_way(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
-    picture = planes(*body(shape), spacing)
     depth, height, width = (size * mm for size, mm in zip(shape, spacing, strict=True))
+    assume(depth <= 8 * min(height, width))  # a plane that is too narrow for its letters and its bar is widened
+    picture = planes(*body(shape), spacing)
     shapes = [panel.shape[0] / panel.shape[1] for panel in panels(picture)]
     truth = [height / width] * (len(shapes) - 3) + [depth / width, depth / height, depth / height]
     assert shapes == pytest.approx(truth, rel=0.03)
