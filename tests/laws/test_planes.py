@@ -4,12 +4,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lungseg.errors import UserError
 from lungseg.imaging.overlay import PAPER
-from lungseg.imaging.planes import FAINT, LEFT_COLOUR, RIGHT_COLOUR, WIDE, planes
+from lungseg.imaging.planes import FAINT, LEFT_COLOUR, RIGHT_COLOUR, TEXT, WIDE, planes
 
 QUICK = settings(deadline=None, max_examples=12)
 SHAPE = (30, 60, 72)
@@ -64,17 +64,21 @@ def test_outlines_are_where_the_lungs_are() -> None:
 
 @QUICK
 @example(shape=(31, 30, 30), spacing=(6.0, 1.0, 1.0))
+@example(shape=(60, 30, 30), spacing=(6.0, 1.0, 1.0))
 @given(
     shape=st.tuples(st.integers(12, 60), st.integers(30, 90), st.integers(30, 90)),
     spacing=st.tuples(st.floats(2, 6), st.floats(1, 2), st.floats(1, 2)),
 )
 def test_millimetres_are_as_long_either_way(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
     depth, height, width = (size * mm for size, mm in zip(shape, spacing, strict=True))
-    assume(depth <= 8 * min(height, width))  # a plane that is too narrow for its letters and its bar is widened
     picture = planes(*body(shape), spacing)
-    shapes = [panel.shape[0] / panel.shape[1] for panel in panels(picture)]
-    truth = [height / width] * (len(shapes) - 3) + [depth / width, depth / height, depth / height]
-    assert shapes == pytest.approx(truth, rel=0.03)
+    found = panels(picture)
+    truth = [height / width] * (len(found) - 3) + [depth / width, depth / height, depth / height]
+    for panel, expected in zip(found, truth, strict=True):
+        if panel.shape[1] == 5 * TEXT:  # one that would be too narrow for its letters has black beside it
+            assert panel.shape[0] / panel.shape[1] <= expected * 1.03
+        else:
+            assert panel.shape[0] / panel.shape[1] == pytest.approx(expected, rel=0.03)
     assert picture.shape[1] <= WIDE + 4
 
 
