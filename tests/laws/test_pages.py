@@ -3,7 +3,7 @@
 import re
 from html import unescape
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lungseg.evaluation.pages import Figure, Part, Sentences, Table, as_html, as_markdown, span
@@ -28,6 +28,7 @@ def test_a_table_keeps_its_columns(words: list[str], value: float) -> None:
 
 
 @given(said=WORDS)
+@example(said="#")
 def test_a_sentence_is_one_line(said: str) -> None:
     text = as_markdown(said, said, [(said, said, "")], [Part(PART, said, [Sentences([said])])], "plots")
     assert text.count("\n# ") + text.startswith("# ") == 1

@@ -63,7 +63,7 @@ def as_html(title: str, subtitle: str, figures: Sequence[tuple[str, str, str]], 
 
 def as_markdown(title: str, subtitle: str, figures: Sequence[tuple[str, str, str]], parts: Sequence[Part], plots: str) -> str:
     """GitHub's Markdown; pictures lie beside it in the folder ``plots``."""
-    told = " · ".join(f"{what} **{_escaped(figure)}**" for what, figure, _ in figures)
+    told = " · ".join(f"{_escaped(what)} **{_escaped(figure)}**" for what, figure, _ in figures)
     blocks = [f"# {_escaped(title)}", _escaped(subtitle), told]
     for part in parts:
         blocks += [f"## {_escaped(part.heading)}", _escaped(part.lead), *(_markdown(one, plots) for one in part.contents)]
