@@ -7,10 +7,13 @@ are made by validation on the Train sets alone: the Test sets are opened by the 
 """
 
 import csv
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from lungseg.cli import main as lungseg
 
@@ -20,7 +23,9 @@ PRONE = ("ID_0200", "ID_0214")  # of its Test set, by looking: spine up
 TUMOUR = ("153",)  # of lungsegdb, by looking
 FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds=5", "data.fold=${seed}"]  # a seed, a fold
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
-FULL = ["preprocess.size=256", "trainer.max_epochs=10", "test=never"]
+EPOCHS = 10
+FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
+PLAIN = ("unet_small", "unet_matched")
 AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
 STEPS = {
     # What each choice buys within the hospitals of the Train sets.
@@ -33,6 +38,8 @@ STEPS = {
     "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
     # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
     "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
+    # The same seconds instead of the same epochs: the plain networks train longer, by as much as they were faster in "residual".
+    "equal_time": [*FOLDS, "seed=0,1,2,3,4", *FULL],
     # The Test sets, filled in afterwards.
     "test": [
         *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, MODELS),
@@ -56,28 +63,58 @@ def main(words: list[str]) -> int:
         return 2
     data, output = Path(given["data"]).resolve(), Path(given["output"]).resolve()
     write_manifests(data, output / "manifests")
+    jobs = int(given.get("jobs", "2"))
     for name in chosen:
-        code = trained(name, output, int(given.get("jobs", 2))) or reported(output / name)
+        code = equal_time(output, jobs) if name == "equal_time" else trained(STEPS[name], output / name, output, jobs)
         if code:
             return code
     print(f"\nTables and plots of each step: {output}/*/report")
     return 0
 
 
-def trained(name: str, output: Path, jobs: int) -> int:
-    """Runs a sweep, or goes on with it; jobs side by side have one thread each."""
-    folder = output / name
+def equal_time(output: Path, jobs: int) -> int:
+    """A sweep for each plain network, with epochs of its own, and how the residual one's jobs of the step ``residual`` compare."""
+    ours = folders_of(output / "residual", "model=resunet_small")
+    for model in PLAIN:
+        faster = median(epoch_seconds(ours)) / median(epoch_seconds(folders_of(output / "residual", f"model={model}")))
+        folder = output / f"equal_time_{model}"
+        words = [*STEPS["equal_time"], f"model={model}", f"trainer.max_epochs={round(EPOCHS * faster)}"]
+        code = trained(words, folder, output, jobs)
+        if code:
+            return code
+        theirs = folders_of(folder, f"model={model}")
+        code = lungseg(
+            ["compare", *(",".join(map(str, runs)) for runs in (ours, theirs)), "part=val", f"output={folder / 'report'}"]
+        )
+        if code:
+            return code
+    return 0
+
+
+def folders_of(sweep: Path, word: str) -> list[Path]:
+    """The folders of the jobs with a word, in the order of their seeds."""
+    jobs = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    return [sweep / job["folder"] for job in jobs if word in job["overrides"]]
+
+
+def epoch_seconds(runs: Sequence[Path]) -> list[float]:
+    rows = [row for run in runs for row in csv.DictReader((run / "history.csv").read_text(encoding="utf-8").splitlines())]
+    return [float(row["seconds"]) for row in rows]
+
+
+def trained(step: Sequence[str], folder: Path, output: Path, jobs: int) -> int:
+    """Runs a sweep, or goes on with it, and reports it; jobs side by side have one thread each."""
     words = [
         *("data=manifest", "trainer.precision=bf16-mixed", "logger=csv"),
         *("loader.num_workers=0", "loader.cache=disk", f"loader.cache_folder={output / 'cache'}"),
         *("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={folder}"),
-        *(word.replace("MANIFESTS", str(output / "manifests")) for word in STEPS[name]),
+        *(word.replace("MANIFESTS", str(output / "manifests")) for word in step),
         *(["sweep.resume=true"] if (folder / "sweep.json").is_file() else []),
     ]
     last = {word.partition("=")[0]: word for word in words}  # a step's own word wins
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     command = [sys.executable, str(HERE.parent / "train.py"), "--multirun", *last.values()]
-    return subprocess.run(command, env=environment, check=False).returncode
+    return subprocess.run(command, env=environment, check=False).returncode or reported(folder)
 
 
 def reported(folder: Path) -> int:

@@ -40,6 +40,7 @@ class Made:
             ``x.png`` nobody knows the patient.
         scans: 3-D Dice of validated scans; None for no table.
         curve: ``val/iou`` of each epoch, None where it was not validated.
+        epoch_seconds: of each epoch.
     """
 
     words: Sequence[str] = ()
@@ -50,6 +51,7 @@ class Made:
     status: str = "finished"
     error: str = ""
     curve: Sequence[float | None] = (0.5, 0.8, 0.9)
+    epoch_seconds: float = 2.0
 
 
 def write_sweep(folder: Path, jobs: Sequence[Made], choices: Mapping[str, str | None] = CHOICES) -> Path:
@@ -75,7 +77,7 @@ def write_job(folder: Path, job: Made) -> None:
         inner[key] = value
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if job.curve:
-        rows = [(epoch, 2.0, 10, "nan" if iou is None else iou) for epoch, iou in enumerate(job.curve, 1)]
+        rows = [(epoch, job.epoch_seconds, 10, "nan" if iou is None else iou) for epoch, iou in enumerate(job.curve, 1)]
         _write(folder / "history.csv", ("epoch", "seconds", "images", "val/iou"), rows)
     if job.status == NOT_FINISHED:
         return
