@@ -1,5 +1,6 @@
 """Laws of reading sweeps: every finished job belongs to one choice, and what is not finished is told."""
 
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -134,3 +135,21 @@ def test_a_damaged_file_is_named(name: str, content: str | None, said: str, tmp_
         (sweep / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=said):
         read_sweeps([sweep])
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "job.json", "metrics.json", "history.csv", "val_images.csv"])
+def test_a_job_that_cannot_be_read_is_left_out_of_many(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [Made([f"seed={seed}"], {"seed": seed}) for seed in range(3)])
+    (sweep / "1" / name).write_bytes(b"\xff")
+    found = read_sweeps([sweep])
+    assert [job.name for job in found.jobs] == ["job 0", "job 2"]
+    assert (found.planned, found.missing) == (3, ("job 1 cannot be read and is left out",))
+    assert caplog.messages[0].startswith(f"job 1 is left out: {sweep / '1' / name}")
+
+
+def test_a_job_whose_folder_is_gone_is_left_out(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [Made([f"seed={seed}"], {"seed": seed}) for seed in range(3)])
+    shutil.rmtree(sweep / "0")
+    found = read_sweeps([sweep])
+    assert [job.name for job in found.jobs] == ["job 1", "job 2"]
+    assert (found.planned, found.missing) == (3, ("job 0 cannot be read and is left out",))

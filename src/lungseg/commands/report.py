@@ -51,10 +51,14 @@ def _report(folders: Sequence[Path], options: Options) -> int:
     if is_predictions(output):
         raise UserError(f"output={output} holds a prediction, whose report would be replaced: give another folder.")
 
+    from rich.console import Console
+
     from lungseg.evaluation.report import write_report
     from lungseg.evaluation.sweeps import read_sweeps
+    from lungseg.log import messages
 
-    sweeps = read_sweeps(folders)
+    with messages(Console(soft_wrap=True)):
+        sweeps = read_sweeps(folders)
     names = " and ".join(folder.resolve().name for folder in folders)
     title = f"What the sweep {names} shows" if len(folders) == 1 else f"What the sweeps {names} show"
     write_report(sweeps, title, output)

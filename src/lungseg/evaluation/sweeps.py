@@ -9,6 +9,7 @@ from lungseg.errors import UserError
 from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
 from lungseg.evaluation.outcomes import FINISHED, Outcome, outcome_of
 from lungseg.evaluation.tables import PLAN
+from lungseg.log import log
 
 # What differs between the repeats of a choice: chance, and which patients validate.
 PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report
@@ -42,7 +43,7 @@ class Sweeps:
         varied: the settings that differ between choices, each with its values.
         repeats: the same of ``REPEATS``.
         fixed: what was the same for all of what a reader wants to know.
-        missing: a sentence for each job that is not among ``jobs``, failed ones first.
+        missing: a sentence for each job that is not among ``jobs``, failed and unreadable ones first.
     """
 
     jobs: tuple[Job, ...]
@@ -65,12 +66,15 @@ class _Planned:
 
 
 def read_sweeps(folders: Sequence[Path]) -> Sweeps:
-    """Reads sweeps, also while they run.
+    """Reads sweeps, also while they run; of a job that cannot be read a warning says why.
 
     Raises:
-        UserError: a folder holds no sweep, or a file of it cannot be read.
+        UserError: a folder holds no sweep, or no job can be read.
     """
-    planned = [job for folder in folders for job in _planned(folder, several=len(folders) > 1)]
+    unread: dict[str, UserError] = {}
+    planned = [job for folder in folders for job in _planned(folder, len(folders) > 1, unread)]
+    if not planned:
+        raise next(iter(unread.values()))
     names = list(dict.fromkeys([*(name for job in planned for name in job.words), *_between_folders(planned), *REPEATS]))
     values = [{name: _value(job, name) for name in names} for job in planned]
     several = [name for name in names if len({one[name] for one in values}) > 1]
@@ -90,15 +94,22 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
         if key in jobs:
             missing.append(f"{job.name} repeats {jobs[key].name} and is left out")
         else:
-            jobs[key] = read_job(job.name, job.outcome.folder, settings, repeat)
+            try:
+                jobs[key] = read_job(job.name, job.outcome.folder, settings, repeat)
+            except UserError as error:
+                unread[job.name] = error
+    if unread and not (jobs or failed or missing):
+        raise next(iter(unread.values()))
+    for name, reason in unread.items():
+        log.warning(f"{name} is left out: {reason}")
     ordered = {name: tuple(dict.fromkeys(one[name] for one in values)) for name in several}
     return Sweeps(
         tuple(jobs.values()),
-        len(planned),
+        len({job.name for job in planned} | unread.keys()),
         {name: ordered[name] for name in several if name not in REPEATS},
         {name: ordered[name] for name in several if name in REPEATS},
         _fixed(planned, several),
-        (*failed, *missing),
+        (*failed, *(f"{name} cannot be read and is left out" for name in unread), *missing),
     )
 
 
@@ -110,7 +121,8 @@ def choices(jobs: Sequence[Job], settings: Sequence[str]) -> dict[tuple[str, ...
     return grouped
 
 
-def _planned(sweep: Path, several: bool) -> Iterator[_Planned]:
+def _planned(sweep: Path, several: bool, unread: dict[str, UserError]) -> Iterator[_Planned]:
+    """The jobs of a sweep; those of which nothing can be known go into ``unread``."""
     if not (sweep / PLAN).is_file():
         raise UserError(f"{sweep} holds no {PLAN}: {NEEDED}.")
     jobs = read_json(sweep / PLAN).get("jobs")
@@ -123,7 +135,12 @@ def _planned(sweep: Path, several: bool) -> Iterator[_Planned]:
         folder = sweep / entry["folder"]
         words = dict(word.lstrip("+").split("=", 1) for word in entry["overrides"])
         name = f"job {entry['job']}" + (f" of {sweep.name}" if several else "")
-        yield _Planned(name, outcome_of(folder, entry["job"], entry["overrides"]), words, read_yaml(folder / "config.yaml"), chosen)
+        try:
+            outcome, config = outcome_of(folder, entry["job"], entry["overrides"]), read_yaml(folder / "config.yaml")
+        except UserError as error:
+            unread[name] = error
+        else:
+            yield _Planned(name, outcome, words, config, chosen)
 
 
 def _status(outcome: Outcome) -> str:
