@@ -143,8 +143,9 @@ def test_sources_have_lines_of_their_own(tmp_path: Path) -> None:
         for model, mean in (("one", 0.8), ("two", 0.9))
     ]
     text = report(write_sweep(tmp_path / "sweep", made))
-    _, *table = rows(text, "By source")
-    assert [row[:3] for row in table] == [["two", "a", "16"], ["two", "b", "16"], ["one", "a", "16"], ["one", "b", "16"]]
+    _, *table = rows(text, "Validation by kind of case")
+    assert [row[:3] for row in table] == [["a", "two", "17"], ["a", "one", "17"], ["b", "two", "16"], ["b", "one", "16"]]
+    assert [row[-1] for row in table] == ["100%", "100%", "", ""]
     _, *changes = rows(text, "What each setting changes")
     assert [(row[3], row[-1]) for row in changes] == [
         ("32", "two is better in one run"),

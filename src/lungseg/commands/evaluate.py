@@ -71,7 +71,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _evaluate(options: Options) -> int:
-    name = options.predictions.resolve().stem if options.predictions.is_file() else options.predictions.resolve().name
+    from lungseg.imaging.pairs import common_stem
+
+    predictions = options.predictions.resolve()
+    name = common_stem(predictions) if predictions.is_file() else predictions.name
     output = options.output or Path("outputs", "evaluate", name)
     _check(options, output)
     try:

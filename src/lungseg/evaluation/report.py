@@ -10,7 +10,8 @@ from lungseg.errors import count_of
 from lungseg.evaluation import pages, plots
 from lungseg.evaluation.changes import what_changes
 from lungseg.evaluation.convergence import Curve, Run, curve, reached, run_of
-from lungseg.evaluation.effects import false_lung, patient_values, score, sources_of
+from lungseg.evaluation.effects import false_lung, patient_values, score
+from lungseg.evaluation.groups import by_kind
 from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.pages import DIGITS, OF_SCANS, Figure, Part, Plot, Sentences, Table, span
 from lungseg.evaluation.sweeps import PATIENTS, Sweeps, choices
@@ -47,7 +48,8 @@ def write_report(sweeps: Sweeps, title: str, output: Path) -> None:
     grouped = choices(sweeps.jobs, list(sweeps.varied))
     parts = _missing(sweeps)
     if grouped:
-        parts += [_choices(sweeps, grouped), *what_changes(sweeps), *_convergence(sweeps, grouped), *_sources(sweeps, grouped)]
+        parts += [_choices(sweeps, grouped), *what_changes(sweeps), *_convergence(sweeps, grouped)]
+        parts += by_kind(_ranked(grouped), list(sweeps.varied))
     parts += [_settings(sweeps), Part("How to read this", "", [Sentences((*_unknown(sweeps), *NOTES), "soft")])]
     figures = _facts(sweeps, grouped)
     for part in parts:
@@ -138,23 +140,6 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
     return Part("Choices", lead, [Table(head, rows), *(drawn if len(lines) > 1 else [])])
 
 
-def _sources(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
-    sources = sources_of(sweeps.jobs)
-    if len(sources) < 2:
-        return []
-    figures = [figure for figure in DIGITS if figure != "iou" and _has([job.val for job in sweeps.jobs], figure)]
-    rows = []
-    for values, jobs in _ranked(grouped):
-        for source in sources:
-            first = score(_val(jobs), "iou", source)
-            if first is not None:
-                row: list[str | Figure] = [*(values or ["the one"]), source, Figure(first.patients, "{:.0f}")]
-                row += [Figure(first.mean), span(first.interval)]
-                rows.append(row + [_figure(_val(jobs), figure, DIGITS[figure], source) for figure in figures])
-    head = [*(sweeps.varied or ["choice"]), "source", "patients", "IoU", "95 % interval", *(TITLES[one] for one in figures)]
-    return [Part("By source", "The same choices in the same order, each source on its own line.", [Table(head, rows)])]
-
-
 def _convergence(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
     """Curves of every varied setting, the others averaged, and when each choice came near the best."""
     contents: list[Table | Sentences | Plot] = []
@@ -233,9 +218,9 @@ def _has(tables: Sequence[Cases | None], figure: str) -> bool:
     return any(cases is not None and np.isfinite(cases.columns.get(figure, np.nan)).any() for cases in tables)
 
 
-def _figure(tables: Sequence[Cases | None], figure: str, shown: str, source: str | None = None) -> Figure:
+def _figure(tables: Sequence[Cases | None], figure: str, shown: str) -> Figure:
     """The mean of a figure over patients and runs; nan where nobody has it."""
-    values = patient_values(tables, figure, source)
+    values = patient_values(tables, figure)
     return Figure(float(np.nanmean(values)) if values.size else math.nan, shown)
 
 
