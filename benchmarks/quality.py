@@ -18,6 +18,7 @@ Every other word is a setting of lungseg train: data=manifest data.manifest=FILE
 The same command goes on where it was stopped. The other makers' networks need pip install -e ".[benchmark]".
 """
 
+import difflib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(words: Sequence[str]) -> int:
     known = [field.name for field in fields(Options)]
     options = parse([word for word in words if word.partition("=")[0] in known], Options, "quality.py", USAGE)
-    chosen = _with_defaults([word for word in words if word.partition("=")[0] not in known])
+    chosen = _with_defaults([word for word in words if word.partition("=")[0] not in known], known)
     if is_predictions(options.output):
         raise UserError(f"output={options.output} holds a prediction: give another folder.")
     with (
@@ -118,10 +119,15 @@ def _run(words: Sequence[str]) -> int:
     return 0
 
 
-def _with_defaults(words: Sequence[str]) -> list[str]:
+def _with_defaults(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The settings of a training, with this benchmark's own defaults; none is a misspelt option of the benchmark."""
     for word in words:
-        if word.partition("=")[0].partition(".")[0] in ("model", "seed"):
+        key = word.partition("=")[0]
+        if key.partition(".")[0] in ("model", "seed"):
             raise UserError(f"{word} is chosen by networks=... and seeds=... here.")
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        if near:
+            raise UserError(f"{key} is no option of quality.py: did you mean {near[0]}?")
     generated = not any(word.startswith("data=") and word != "data=phantom" for word in words)
     return ["preprocess.size=128", *([] if generated else ["data.folds=5"]), *words]
 

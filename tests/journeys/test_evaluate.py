@@ -215,6 +215,7 @@ def test_a_prediction_said_the_same_of_itself(seeing_file: Path, tmp_path: Path)
         (["predictions={made}", "truth={other}"], "none of the 6 images"),
         (["predictions={made}", "truth={other}/z.png"], "is no folder"),
         (["predictions={made}", "truth={truth}", "prediction=1"], "did you mean predictions?"),
+        (["{made}", "{truth}"], "made is no option of evaluate: evaluate takes predictions=DIR truth=DIR"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(words: list[str], said: str, slices: Path) -> None:

@@ -114,3 +114,21 @@ def test_cases_of_nobody_known_are_said_to_be_so_whatever_their_names_end_in() -
         assert list(sentences(compare([a], [b])))[-1].startswith("No table says whose a case is")
         assert "No table" not in " ".join(sentences(compare([known], [b])))
         assert "No table" not in " ".join(sentences(compare([a], [known])))
+
+
+def test_names_that_differ_in_their_suffix_alone_are_no_pair_of_others() -> None:
+    names = ("scan.nii", "scan.nrrd", "other.nii")
+    a, b = (
+        Cases(own, own, ("",) * len(own), {"iou": np.array(values)})
+        for own, values in ((names, [0.1, 0.2, 0.3]), (("scan.png", "other.png"), [0.4, 0.5]))
+    )
+    found = compare([a], [b])
+    assert [(case.name, case.figures["iou"]) for case in found.cases] == [("other.nii", (0.3, 0.5))]
+    assert (found.only_a, found.only_b) == (names[:2], ("scan.png",))
+
+
+def test_runs_are_folds_also_where_one_patient_is_in_two() -> None:
+    patients = tuple("abcdefghij")
+    folds = [Cases(own, own, ("",) * len(own), {"iou": np.linspace(0.5, 0.9, len(own))}) for own in (patients[:6], patients[5:])]
+    assert not compare(folds, folds).is_repeated
+    assert compare([folds[0], folds[0]], [folds[0], folds[0]]).is_repeated

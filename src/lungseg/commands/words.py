@@ -39,7 +39,8 @@ def parse(argv: Sequence[str], options: type[Options], command: str, usage: str)
             raise UserError(f"{word} must be {DEBUG}=true or {DEBUG}=false.")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"{key} is no option of {command}: {f'did you mean {near[0]}?' if near else 'see --help.'}")
+            remedy = f"did you mean {near[0]}?" if near else "see --help." if equals else f"{usage}."
+            raise UserError(f"{key} is no option of {command}: {remedy}")
         if not equals or not text:
             raise UserError(f"{key} needs a value: {key}=...")
         name = known[key].name

@@ -20,7 +20,7 @@ def compiled(pattern: str | None, option: str = OPTION) -> re.Pattern[str] | Non
     try:
         return None if pattern is None else re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"{option}={pattern!r} is no regular expression ({error}).") from error
+        raise UserError(f"{option}='{pattern}' is no regular expression ({error}).") from error
 
 
 def owner(pattern: re.Pattern[str] | None, image: Path, option: str = OPTION) -> str | None:

@@ -1,8 +1,10 @@
 """Whether one choice beats another: the same cases, paired by patient and run, figure by figure."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +52,7 @@ class Comparison:
     """What came of it.
 
     Attributes:
-        is_repeated: some patient is in more than one run: runs are seeds, and no folds.
+        is_repeated: most patients are in more than one run: runs are seeds, and no folds.
         only_a, only_b: names of cases, once each, that the other side lacks in the same run.
         tolerances: of the surface Dice in both, which is left out where they differ.
     """
@@ -78,7 +80,8 @@ def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
         raise UserError(f"A has {len(a)} runs and B {len(b)}: give as many of both, those of one seed at the same place.")
     matched = [_matched(own, other, run) for run, (own, other) in enumerate(zip(a, b, strict=True), 1)]
     cases = tuple(case for run, (own, other, pairs) in enumerate(matched, 1) for case in _cases(own, other, pairs, run))
-    is_repeated = len({(case.run, case.patient) for case in cases}) > len({case.patient for case in cases})
+    runs_of = Counter(patient for _, patient in {(case.run, case.patient) for case in cases})
+    is_repeated = median(runs_of.values()) > 1
     outcomes = tuple(found for figure in HIGHER_IS_BETTER if (found := _outcome(figure, cases, len(a), is_repeated)) is not None)
     if not outcomes:
         raise UserError("A and B share no figure: score both with lungseg evaluate, and compare its folders.")
@@ -92,10 +95,12 @@ def compare(a: Sequence[Cases], b: Sequence[Cases]) -> Comparison:
 
 
 def _matched(a: Cases, b: Cases, run: int) -> tuple[Cases, Cases, list[tuple[int, int]]]:
-    """Both tables and the rows in them that are of one case: by name, else by names without suffixes."""
+    """Both tables and the rows in them that are of one case: by name, else by names without suffixes, if each is of one only."""
     for key in (str, _stem):
-        rows = {key(name): row for row, name in enumerate(b.names)}
-        pairs = [(row, rows[key(name)]) for row, name in enumerate(a.names) if key(name) in rows]
+        ours, theirs = ([key(name) for name in table.names] for table in (a, b))
+        once = set.intersection(*({name for name, count in Counter(names).items() if count == 1} for names in (ours, theirs)))
+        rows = {name: row for row, name in enumerate(theirs)}
+        pairs = [(row, rows[name]) for row, name in enumerate(ours) if name in once]
         if pairs:
             return a, b, pairs
     where = f" in run {run}" if run > 1 else ""

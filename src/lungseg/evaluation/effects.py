@@ -33,7 +33,7 @@ class Effect:
             pairs of a repeat are averaged first.
         pairs: of jobs.
         repeats: seeds and folds among them.
-        is_repeated: patients come in several of these, as with seeds; of folds each patient comes once.
+        is_repeated: most patients come in several of these, as with seeds; of folds each patient comes once.
     """
 
     setting: str
@@ -98,7 +98,7 @@ def _effect(scored: Sequence[tuple[Job, Patients]], setting: str, one: str, othe
     if a.size == 0:
         return None
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
-    is_repeated = bool((np.isfinite(a).sum(axis=0) > 1).any())
+    is_repeated = bool(np.median(np.isfinite(a).sum(axis=0)) > 1)
     return Effect(setting, one, other, figure, paired(sign * a, sign * b), len(both), len(repeats), is_repeated)
 
 
