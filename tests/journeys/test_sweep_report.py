@@ -154,6 +154,16 @@ def test_sources_have_lines_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+def test_a_source_of_few_or_of_all_has_no_lines_among_the_changes(tmp_path: Path) -> None:
+    for few in (2, 0):
+        made = [
+            Made([f"model={model}"], {"model._target_": model}, val={**patients(mean), **{f"b/{i}": 0.5 for i in range(few)}})
+            for model, mean in (("one", 0.8), ("two", 0.9))
+        ]
+        _, *changes = rows(report(write_sweep(tmp_path / f"sweep{few}", made)), "What each setting changes")
+        assert [row[3] for row in changes] == [str(16 + few)] + ["16 of a"] * (few > 0)
+
+
 def test_a_cross_validation_is_one_choice(tmp_path: Path) -> None:
     folds = [
         Made([f"data.fold={fold}"], {"data.fold": fold, "data.folds": 3}, val=patients(0.8, fold, f"a/{fold}")) for fold in range(3)
@@ -169,9 +179,9 @@ def test_a_cross_validation_is_one_choice(tmp_path: Path) -> None:
 def test_whole_scans_have_their_figures_in_3d(tmp_path: Path) -> None:
     made = [Made([f"seed={seed}"], {"seed": seed}, scans={"a.nii": 0.9, "b.nii": 0.8 + 0.2 * seed}) for seed in range(2)]
     text = report(write_sweep(tmp_path / "sweep", made))
-    head, row = rows(text, "Choices")
+    head, row = rows(text, "Whole scans")
     assert row[head.index("Dice 3-D")] == "0.9000"
-    assert "whole scans, after the post-processing" in text
+    assert (row[head.index("scans")], "after the post-processing" in text) == ("2", True)
 
 
 def test_jobs_without_a_table_count_by_their_own_figure(tmp_path: Path) -> None:

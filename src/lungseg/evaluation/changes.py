@@ -21,18 +21,30 @@ def what_changes(sweeps: Sweeps) -> list[Part]:
     sources = sources_of(sweeps.jobs)
     rows, lines, said = [], [], []
     for figure in COMPARED:
-        for source in (None, *(sources if len(sources) > 1 else ())):
+        whole = effects(sweeps.jobs, sweeps.varied, figure)
+        rows += [_row(effect, None) for effect in whole]
+        if figure == "iou":
+            said = [sentence(effect) for effect in whole]
+            lines = [_line(effect) for effect in whole]
+        for source in sources if len(sources) > 1 else ():
             for effect in effects(sweeps.jobs, sweeps.varied, figure, source):
-                rows.append(_row(effect, source))
-                if figure == "iou" and source is None:
-                    said.append(sentence(effect))
-                    label = f"{effect.setting}: {effect.one} \u2212 {effect.other}"
-                    lines.append(plots.Line(label, effect.gain.difference, effect.gain.interval, effect.setting))
+                all_there = any(_pair(one) == _pair(effect) and one.gain.patients == effect.gain.patients for one in whole)
+                if effect.gain.interval is not None and not all_there:  # else it says nothing, or nothing new
+                    rows.append(_row(effect, source))
     if not rows:
         return []
     drawn = plots.intervals(lines, "difference in IoU; right of 0 the first is better", zero=True)
     plot = Plot("effects", drawn, "Paired differences in IoU with their 95 % intervals; each setting has a colour")
     return [Part("What each setting changes", LEAD, [Sentences(said), plot, Table(HEAD, rows)])]
+
+
+def _pair(effect: Effect) -> tuple[str, str, str]:
+    return effect.setting, effect.one, effect.other
+
+
+def _line(effect: Effect) -> plots.Line:
+    label = f"{effect.setting}: {effect.one} \u2212 {effect.other}"
+    return plots.Line(label, effect.gain.difference, effect.gain.interval, effect.setting)
 
 
 def sentence(effect: Effect) -> str:

@@ -48,7 +48,7 @@ def write_report(sweeps: Sweeps, title: str, output: Path) -> None:
     grouped = choices(sweeps.jobs, list(sweeps.varied))
     parts = _missing(sweeps)
     if grouped:
-        parts += [_choices(sweeps, grouped), *what_changes(sweeps), *_convergence(sweeps, grouped)]
+        parts += [_choices(sweeps, grouped), *what_changes(sweeps), *_scans(sweeps, grouped), *_convergence(sweeps, grouped)]
         parts += by_kind(_ranked(grouped), list(sweeps.varied))
     parts += [_settings(sweeps), Part("How to read this", "", [Sentences((*_unknown(sweeps), *NOTES), "soft")])]
     figures = _facts(sweeps, grouped)
@@ -111,9 +111,8 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
     """A row for each choice, the best by validation first."""
     tested = any(job.test is not None for job in sweeps.jobs)
     figures = [figure for figure in DIGITS if figure != "iou" and _has([job.val for job in sweeps.jobs], figure)]
-    of_scans = [figure for figure in OF_SCANS if _has([job.scans for job in sweeps.jobs], figure)]
     free = _has([job.val for job in sweeps.jobs], "false_lung_pixels")
-    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in (*figures, *of_scans))]
+    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in figures)]
     head += ["false lung"] * free + ["parameters", "seconds", "images"] + ["Test runs", "Test IoU", "Test 95 % interval"] * tested
     rows, lines = [], []
     for values, jobs in _ranked(grouped):
@@ -121,7 +120,6 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
         interval = None if first is None else first.interval
         row: list[str | Figure] = [*(values or ["the one"]), Figure(len(jobs), "{:.0f}"), Figure(mean), span(interval)]
         row += [_figure(_val(jobs), figure, DIGITS[figure]) for figure in figures]
-        row += [_figure([job.scans for job in jobs], figure, OF_SCANS[figure]) for figure in of_scans]
         row += [Figure(false_lung(_val(jobs)), "{:.0%}")] * free
         row.append(Figure(_mean(job.metrics.get("parameters", math.nan) for job in jobs) / 1e6, "{:.2f} M"))
         row.append(Figure(_mean(job.metrics.get("seconds", math.nan) for job in jobs), "{:,.0f}"))
@@ -135,9 +133,23 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
             lines.append(plots.Line(", ".join(values), mean, interval))
     lead = "Seeds and folds of a choice are one row, the best by validation first."
     lead += " False lung is the share of slices without lung where some was found." if free else ""
-    lead += " Figures in 3-D are of whole scans, after the post-processing." if of_scans else ""
     drawn = [Plot("choices", plots.intervals(lines, "IoU of the validation"), "IoU of each choice with its 95 % interval")]
     return Part("Choices", lead, [Table(head, rows), *(drawn if len(lines) > 1 else [])])
+
+
+def _scans(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
+    """A row for each choice that was judged on whole scans."""
+    shown = [figure for figure in OF_SCANS if _has([job.scans for job in sweeps.jobs], figure)]
+    rows: list[list[str | Figure]] = []
+    for values, jobs in _ranked(grouped):
+        tables = [job.scans for job in jobs]
+        names = {name for cases in tables if cases is not None for name in cases.names}
+        if names:
+            figures = [_figure(tables, figure, OF_SCANS[figure]) for figure in shown]
+            rows.append([*(values or ["the one"]), Figure(len(names), "{:.0f}"), *figures])
+    head = [*(sweeps.varied or ["choice"]), "scans", *(TITLES[figure] for figure in shown)]
+    lead = "Scans of the validation, all their voxels together, after the post-processing; the choices in the same order."
+    return [Part("Whole scans", lead, [Table(head, rows)])] if rows else []
 
 
 def _convergence(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
