@@ -19,8 +19,13 @@ from lungseg.cli import main as lungseg
 
 HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
-PRONE = ("ID_0200", "ID_0214")  # of its Test set, by looking: spine up
-TUMOUR = ("153",)  # of lungsegdb, by looking
+# Patients of Test sets of whom there are few, found by looking; slices of lctsc are told apart by their place in the scan.
+KINDS = {
+    "finding_lungs": {"prone": ("ID_0200", "ID_0214")},
+    "lungsegdb": {"tumour": ("153",), "apex": ("165", "338", "341", "376", "380"), "base": ("81", "310")},
+    "covid19_ct_seg": {},
+    "lctsc": {},
+}
 FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds=5", "data.fold=${seed}"]  # a seed, a fold
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
 EPOCHS = 10
@@ -148,14 +153,9 @@ def rows_of(data: Path, name: str, part: str, split: str) -> list[dict[str, obje
     masks = {path.name.partition(".")[0]: path for path in (root / "Masks").iterdir()}
     for image in sorted((root / "Images").iterdir()):
         stem = image.name.partition(".")[0]
-        patient, source = stem, name if part == "Train" else f"{name} {part}"
-        if name == "finding_lungs":
-            patient = "_".join(stem.split("_")[:2])
-            source += " prone" if patient in PRONE else ""
-        if name == "lungsegdb":
-            source += " tumour" if stem in TUMOUR else ""
-        if name == "covid19_ct_seg":
-            patient = stem.partition("_")[0]
+        patient = {"finding_lungs": "_".join(stem.split("_")[:2]), "covid19_ct_seg": stem.partition("_")[0]}.get(name, stem)
+        kind = next((kind for kind, patients in KINDS[name].items() if patient in patients), "") if part == "Test" else ""
+        source = " ".join(filter(None, (name, part if part == "Test" else "", kind)))
         slope = FINDING_SLOPE if name == "finding_lungs" else 1
         rows.append(
             {
