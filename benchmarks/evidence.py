@@ -20,7 +20,7 @@ from lungseg.cli import main as lungseg
 HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
 # Patients of Test sets of whom there are few, found by looking; slices of lctsc are told apart by their place in the scan.
-KINDS = {
+KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "finding_lungs": {"prone": ("ID_0200", "ID_0214")},
     "lungsegdb": {"tumour": ("153",), "apex": ("165", "338", "341", "376", "380"), "base": ("81", "310")},
     "covid19_ct_seg": {},

@@ -89,3 +89,17 @@ def test_one_job_can_be_shown_and_run_alone(tmp_path: Path) -> None:
     assert (shown.code, yaml.safe_load(shown.out)["data"]["fold"]) == (0, 1)
     train(tmp_path / "alone", *PHANTOMS, "experiment=ablation", "hydra.mode=RUN", "trainer.max_epochs=0", "logger=csv")
     assert not (tmp_path / "multirun").exists()
+
+
+def test_a_value_that_follows_another_follows_it_in_every_job() -> None:
+    words = [
+        "--multirun",
+        *PHANTOMS,
+        "data.folds=3",
+        "data.fold=${seed}",
+        "seed=0,1,2",
+        "preprocess.size=32",
+        "data.seed=${data.fold}",
+    ]
+    configs = [job.config for job in planned(words).jobs]
+    assert [(one["seed"], one["data"]["fold"], one["data"]["seed"]) for one in configs] == [(seed, seed, seed) for seed in range(3)]

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -99,7 +99,8 @@ def _plan(config: DictConfig) -> Plan:
     if config.hydra.job.chdir:
         raise UserError("hydra.job.chdir=true must be false: paths are read from the folder in which you stand.")
     loader = GlobalHydra.instance().config_loader()
-    texts = [*(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()), *config.hydra.overrides.task]
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # ``${seed}`` in a word is that of each job
+    texts = [*(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()), *cast(list[str], typed)]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(texts)
     last = {override.get_key_element(): override for override in overrides}  # which wins: a word over what an experiment sweeps
     swept = {key for key, override in last.items() if override.is_sweep_override()}
