@@ -45,6 +45,8 @@ STEPS = {
     "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
     # The same seconds instead of the same epochs: the plain networks train longer, by as much as they were faster in "residual".
     "equal_time": [*FOLDS, "seed=0,1,2,3,4", *FULL],
+    # Other makers' networks, by quality.py, on the first fold.
+    "quality": ["data=manifest", "data.manifest=MANIFESTS/train.csv", "data.balance=source", "trainer.precision=bf16-mixed"],
     # The Test sets, filled in afterwards.
     "test": [
         *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, MODELS),
@@ -70,10 +72,15 @@ def main(words: list[str]) -> int:
     write_manifests(data, output / "manifests")
     jobs = int(given.get("jobs", "2"))
     for name in chosen:
-        code = equal_time(output, jobs) if name == "equal_time" else trained(STEPS[name], output / name, output, jobs)
+        if name == "equal_time":
+            code = equal_time(output, jobs)
+        elif name == "quality":
+            code = quality(output)
+        else:
+            code = trained(STEPS[name], output / name, output, jobs)
         if code:
             return code
-    print(f"\nTables and plots of each step: {output}/*/report")
+    print(f"\nTables and plots of each step: {output}/*/report, and {output}/quality/quality.md")
     return 0
 
 
@@ -94,6 +101,13 @@ def equal_time(output: Path, jobs: int) -> int:
         if code:
             return code
     return 0
+
+
+def quality(output: Path) -> int:
+    words = [word.replace("MANIFESTS", str(output / "manifests")) for word in STEPS["quality"]]
+    return subprocess.run(
+        [sys.executable, str(HERE / "quality.py"), f"output={output / 'quality'}", *words], check=False
+    ).returncode
 
 
 def folders_of(sweep: Path, word: str) -> list[Path]:
