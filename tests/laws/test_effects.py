@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lungseg.evaluation.changes import sentence
 from lungseg.evaluation.effects import Effect, effects, false_lung, score
+from lungseg.evaluation.groups import only
 from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.tables import Cases
 from lungseg.metrics.statistics import Interval, Paired
@@ -114,12 +115,13 @@ def test_a_patient_counts_once_however_many_cases_it_has(values: Sequence[Sequen
 
 def test_a_source_is_scored_alone_and_a_missing_figure_not_at_all() -> None:
     tables = [cases({"p": 0.5, "q": math.nan}, "x"), cases({"p": 0.9}, "y"), None]
-    one, both = score(tables, "iou", "x"), score(tables, "iou")
+    of_x, of_z = ([only(table, source) for table in tables if table is not None] for source in "xz")
+    one, both = score(of_x, "iou"), score(tables, "iou")
     assert one is not None
     assert (one.mean, one.patients) == (0.5, 1)
     assert both is not None
     assert (both.mean, both.patients) == (pytest.approx(0.7), 1)  # a patient is known by name, as in a split
-    assert score(tables, "iou", "z") is None
+    assert score(of_z, "iou") is None
     assert score(tables, "nsd") is None
 
 

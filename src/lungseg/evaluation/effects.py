@@ -46,15 +46,15 @@ class Effect:
     is_repeated: bool
 
 
-def score(tables: Iterable[Cases | None], figure: str, source: str | None = None) -> Score | None:
+def score(tables: Iterable[Cases | None], figure: str) -> Score | None:
     """Of the jobs of a choice, a table each; None where no patient has the figure."""
-    values = patient_values(tables, figure, source)
+    values = patient_values(tables, figure)
     return Score(float(np.nanmean(values)), mean_interval(values, range_of(figure)), values.shape[1]) if values.size else None
 
 
-def patient_values(tables: Iterable[Cases | None], figure: str, source: str | None = None) -> NDArray[np.float64]:
+def patient_values(tables: Iterable[Cases | None], figure: str) -> NDArray[np.float64]:
     """(runs, patients) of the jobs of a choice, nan where a patient is not in a run; empty where nobody has the figure."""
-    return _matrix([_patients(cases, figure, source) for cases in tables if cases is not None])
+    return _matrix([_patients(cases, figure) for cases in tables if cases is not None])
 
 
 def false_lung(tables: Iterable[Cases | None]) -> float:
@@ -102,7 +102,7 @@ def _effect(scored: Sequence[tuple[Job, Patients]], setting: str, one: str, othe
     return Effect(setting, one, other, figure, paired(sign * a, sign * b), len(both), len(repeats), is_repeated)
 
 
-def _patients(cases: Cases, figure: str, source: str | None) -> Patients:
+def _patients(cases: Cases, figure: str, source: str | None = None) -> Patients:
     """Each patient's mean over its cases that have the figure, and come from this source."""
     values = cases.columns.get(figure)
     if values is None:

@@ -96,7 +96,7 @@ def in_places(cases: Cases) -> Cases:
         scan, mark, z = name.rpartition("#")
         if mark and z.isdecimal():
             scans.setdefault(scan, []).append((int(z), row))
-    has_lung = np.isfinite(cases.columns["iou"])
+    has_lung = np.isfinite(cases.columns.get("iou", np.full(len(places), np.nan)))
     for slices in scans.values():
         upwards = [row for _, row in sorted(slices)]
         lung = [row for row in upwards if has_lung[row]]
