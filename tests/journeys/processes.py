@@ -37,8 +37,8 @@ def running(folder: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
                 os.kill(left, signal.SIGKILL)
 
 
-def wait_for(process: "subprocess.Popen[str]", start: str, times: int = 1) -> None:
-    """Reads its output until so many lines have begun like this."""
+def wait_for(process: "subprocess.Popen[str]", start: str | tuple[str, ...], times: int = 1) -> None:
+    """Reads its output until so many lines have begun like this, or like one of these."""
     assert process.stdout is not None
     for line in process.stdout:
         times -= line.startswith(start)
