@@ -15,7 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+import cv2
+import numpy as np
+
 from lungseg.cli import main as lungseg
+from lungseg.imaging.slices import read_stack
+from lungseg.imaging.writers import write_picture
 
 HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
@@ -30,6 +35,7 @@ FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
 EPOCHS = 10
 FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
+WINDOWS_HU = {"lung": (-600, 1500), "equalised": (-600, 1500), "mediastinum": (40, 400)}  # level, width
 PLAIN = ("unet_small", "unet_matched")
 AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
 STEPS = {
@@ -41,6 +47,8 @@ STEPS = {
         *("seed=0,1,2", AUGMENTATIONS, *SMALL, "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=5"),
     ],
     "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
+    # The networks of to_finding on the same slices as pictures: windowed, 8 bit, as they come out of a viewer or a paper.
+    "pictures": [],
     # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
     "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
     # The same seconds instead of the same epochs: the plain networks train longer, by as much as they were faster in "residual".
@@ -74,6 +82,8 @@ def main(words: list[str]) -> int:
     for name in chosen:
         if name == "equal_time":
             code = equal_time(output, jobs)
+        elif name == "pictures":
+            code = pictures(data / "finding_lungs" / "Train", output)
         elif name == "quality":
             code = quality(output)
         else:
@@ -100,6 +110,31 @@ def equal_time(output: Path, jobs: int) -> int:
         )
         if code:
             return code
+    return 0
+
+
+def pictures(truth: Path, output: Path) -> int:
+    """What each augmentation of ``to_finding`` makes of pictures, and how each pair of them compares."""
+    for kind, (level, width) in WINDOWS_HU.items():
+        folder = output / "pictures" / kind
+        for image in sorted((truth / "Images").iterdir()):
+            unit = np.clip((FINDING_SLOPE * read_stack(image)[0] - level) / width + 0.5, 0, 1)
+            shown = np.rint(255 * unit).astype(np.uint8)
+            if kind == "equalised":
+                shown = np.asarray(cv2.createCLAHE(clipLimit=2, tileGridSize=(8, 8)).apply(shown), np.uint8)
+            write_picture(folder / "shown" / f"{image.stem}.png", shown)
+        for augmentation in ("robust", "light", "none"):
+            for run in folders_of(output / "to_finding", f"augmentation={augmentation}"):
+                words = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", f"input={folder / 'shown'}", f"truth={truth / 'Masks'}"]
+                code = lungseg(["predict", "-q", *words, f"output={folder / augmentation / run.name}", "overwrite=true"])
+                if code:
+                    return code
+        for pair in (("robust", "light"), ("robust", "none"), ("light", "none")):
+            print(f"\nPictures of kind {kind}: A is {pair[0]}, B is {pair[1]}")
+            sides = [",".join(map(str, sorted((folder / augmentation).iterdir()))) for augmentation in pair]
+            code = lungseg(["compare", *sides, f"output={folder / ' against '.join(pair)}"])
+            if code:
+                return code
     return 0
 
 

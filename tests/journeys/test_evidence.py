@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers import files
+from helpers import files, read_png, table
 
 import evidence
-from evidence import equal_time, reported
+from builders import write_slice
+from evidence import WINDOWS_HU, equal_time, pictures, reported
 from sweeps import Made, write_sweep
 
 
@@ -45,3 +46,21 @@ def test_plain_networks_train_longer_by_as_much_as_they_are_faster(tmp_path: Pat
     for model in epochs:
         found = json.loads((tmp_path / f"equal_time_{model}" / "report" / "compare.json").read_text())["images"]
         assert [(one["a"], one["b"], one["patients"]) for one in found["figures"] if one["figure"] == "iou"] == [(0.9, 0.8, 5)]
+
+
+def test_networks_are_judged_on_pictures_of_the_slices(tmp_path: Path, seeing_file: Path) -> None:
+    for number in range(5):
+        write_slice(tmp_path / "Images", tmp_path / "Masks", f"p{number}.tif", seed=number)
+    sweep = write_sweep(tmp_path / "to_finding", [Made([f"augmentation={one}"]) for one in ("robust", "light", "none")])
+    for job in "012":
+        (sweep / job / "checkpoints").mkdir(exist_ok=True)
+        (sweep / job / "checkpoints" / "best.ckpt").write_bytes(seeing_file.read_bytes())
+    assert pictures(tmp_path, tmp_path) == 0
+    for kind in WINDOWS_HU:
+        folder = tmp_path / "pictures" / kind
+        assert len(table(folder / "light" / "1" / "summary.csv")) == 5
+        found = json.loads((folder / "robust against none" / "compare.json").read_text())["images"]["figures"]
+        assert {(one["difference"], one["patients"]) for one in found if one["figure"] == "iou"} == {(0, 5)}
+    lung, soft = (read_png(tmp_path / "pictures" / kind / "shown" / "p0.png") for kind in ("lung", "mediastinum"))
+    assert (lung == 0).mean() < 0.01
+    assert (soft == 0).mean() > 0.4, "air and lung are black"
