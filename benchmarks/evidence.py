@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from lungseg.cli import main as lungseg
-from lungseg.imaging.slices import read_stack
+from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import write_picture
 
 HERE = Path(__file__).resolve().parent
@@ -35,7 +35,8 @@ FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
 EPOCHS = 10
 FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
-WINDOWS_HU = {"lung": (-600, 1500), "equalised": (-600, 1500), "mediastinum": (40, 400)}  # level, width
+LUNG_HU, MEDIASTINUM_HU = (-600, 1500), (40, 400)  # level, width
+PICTURES = {"lung": LUNG_HU, "mediastinum": MEDIASTINUM_HU, "equalised": LUNG_HU, "prone": LUNG_HU}
 PLAIN = ("unet_small", "unet_matched")
 AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
 STEPS = {
@@ -113,19 +114,22 @@ def equal_time(output: Path, jobs: int) -> int:
     return 0
 
 
-def pictures(truth: Path, output: Path) -> int:
+def pictures(part: Path, output: Path) -> int:
     """What each augmentation of ``to_finding`` makes of pictures, and how each pair of them compares."""
-    for kind, (level, width) in WINDOWS_HU.items():
+    for kind, (level, width) in PICTURES.items():
         folder = output / "pictures" / kind
-        for image in sorted((truth / "Images").iterdir()):
+        for image in sorted((part / "Images").iterdir()):
             unit = np.clip((FINDING_SLOPE * read_stack(image)[0] - level) / width + 0.5, 0, 1)
-            shown = np.rint(255 * unit).astype(np.uint8)
+            shown, truth = np.rint(255 * unit).astype(np.uint8), 255 * read_labels(part / "Masks" / f"{image.stem}.png")[0]
             if kind == "equalised":
                 shown = np.asarray(cv2.createCLAHE(clipLimit=2, tileGridSize=(8, 8)).apply(shown), np.uint8)
-            write_picture(folder / "shown" / f"{image.stem}.png", shown)
+            if kind == "prone":
+                shown, truth = shown[::-1, ::-1], truth[::-1, ::-1]
+            write_picture(folder / "images" / f"{image.stem}.png", shown)
+            write_picture(folder / "masks" / f"{image.stem}.png", truth)
         for augmentation in ("robust", "light", "none"):
             for run in folders_of(output / "to_finding", f"augmentation={augmentation}"):
-                words = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", f"input={folder / 'shown'}", f"truth={truth / 'Masks'}"]
+                words = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", f"input={folder / 'images'}", f"truth={folder / 'masks'}"]
                 code = lungseg(["predict", "-q", *words, f"output={folder / augmentation / run.name}", "overwrite=true"])
                 if code:
                     return code

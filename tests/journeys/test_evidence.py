@@ -9,7 +9,7 @@ from helpers import files, read_png, table
 
 import evidence
 from builders import write_slice
-from evidence import WINDOWS_HU, equal_time, pictures, reported
+from evidence import PICTURES, equal_time, pictures, reported
 from sweeps import Made, write_sweep
 
 
@@ -56,11 +56,11 @@ def test_networks_are_judged_on_pictures_of_the_slices(tmp_path: Path, seeing_fi
         (sweep / job / "checkpoints").mkdir(exist_ok=True)
         (sweep / job / "checkpoints" / "best.ckpt").write_bytes(seeing_file.read_bytes())
     assert pictures(tmp_path, tmp_path) == 0
-    for kind in WINDOWS_HU:
+    for kind in PICTURES:
         folder = tmp_path / "pictures" / kind
         assert len(table(folder / "light" / "1" / "summary.csv")) == 5
         found = json.loads((folder / "robust against none" / "compare.json").read_text())["images"]["figures"]
         assert {(one["difference"], one["patients"]) for one in found if one["figure"] == "iou"} == {(0, 5)}
-    lung, soft = (read_png(tmp_path / "pictures" / kind / "shown" / "p0.png") for kind in ("lung", "mediastinum"))
+    lung, soft = (read_png(tmp_path / "pictures" / kind / "images" / "p0.png") for kind in ("lung", "mediastinum"))
     assert (lung == 0).mean() < 0.01
     assert (soft == 0).mean() > 0.4, "air and lung are black"
