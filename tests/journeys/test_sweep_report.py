@@ -154,14 +154,15 @@ def test_sources_have_lines_of_their_own(tmp_path: Path) -> None:
     ]
 
 
-def test_a_source_of_few_or_of_all_has_no_lines_among_the_changes(tmp_path: Path) -> None:
+def test_a_source_of_few_is_said_to_be_one_and_a_source_of_all_has_no_lines(tmp_path: Path) -> None:
     for few in (2, 0):
         made = [
             Made([f"model={model}"], {"model._target_": model}, val={**patients(mean), **{f"b/{i}": 0.5 for i in range(few)}})
             for model, mean in (("one", 0.8), ("two", 0.9))
         ]
         _, *changes = rows(report(write_sweep(tmp_path / f"sweep{few}", made)), "What each setting changes")
-        assert [row[3] for row in changes] == [str(16 + few)] + ["16 of a"] * (few > 0)
+        assert [row[3] for row in changes] == [str(16 + few)] + ["16 of a", f"{few} of b"] * (few > 0)
+        assert [row[-1] for row in changes[2:]] == ["too few patients"] * (few > 0)
 
 
 def test_a_cross_validation_is_one_choice(tmp_path: Path) -> None:

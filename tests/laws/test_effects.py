@@ -93,6 +93,14 @@ def test_less_may_be_better(figure: str) -> None:
     assert (effect.gain.better, effect.gain.worse) == ((8, 0) if figure == "hd95_mm" else (0, 8))
 
 
+def test_a_test_that_does_not_agree_is_said() -> None:
+    gain = Paired(0.02, Interval(0.01, 0.03), 0.2, 5, 3, 0, 8)
+    assert sentence(Effect("net", "a", "b", "iou", gain, 1, 1, False)) == (
+        "net: the data cannot tell a from b: the difference in IoU lies within +0.0100 to +0.0300, "
+        "but Wilcoxon's test does not agree (8 patients, 1 pair of jobs)."
+    )
+
+
 def test_a_single_seed_is_said_to_be_one() -> None:
     paired = Paired(-0.02, Interval(-0.03, -0.01), 0.01, 1, 7, 0, 8)
     assert sentence(Effect("net", "a", "b", "iou", paired, 1, 1, False)) == (

@@ -29,7 +29,7 @@ def what_changes(sweeps: Sweeps) -> list[Part]:
         for source in sources if len(sources) > 1 else ():
             for effect in effects(sweeps.jobs, sweeps.varied, figure, source):
                 all_there = any(_pair(one) == _pair(effect) and one.gain.patients == effect.gain.patients for one in whole)
-                if effect.gain.interval is not None and not all_there:  # else it says nothing, or nothing new
+                if not all_there:  # else it says nothing new
                     rows.append(_row(effect, source))
     if not rows:
         return []
@@ -58,9 +58,10 @@ def sentence(effect: Effect) -> str:
             "so that the data cannot tell which is better."
         )
     if winner is None:
+        against = "" if gain.interval.low <= 0 <= gain.interval.high else ", but Wilcoxon's test does not agree"
         return (
             f"{effect.setting}: the data cannot tell {effect.one} from {effect.other}: the difference in IoU lies within "
-            f"{span(gain.interval, '{:+.4f}')} ({over})."
+            f"{span(gain.interval, '{:+.4f}')}{against} ({over})."
         )
     loser = effect.other if winner == effect.one else effect.one
     low, high = sorted(map(abs, (gain.interval.low, gain.interval.high)))

@@ -66,7 +66,7 @@ Grouped = Mapping[tuple[str, ...], Sequence[Job]]
 
 def _facts(sweeps: Sweeps, grouped: Grouped) -> list[tuple[str, str, str]]:
     left = sweeps.planned - len(sweeps.jobs)
-    patients = {patient for job in sweeps.jobs if job.val for patient in zip(job.val.sources, job.val.patients, strict=True)}
+    patients = {patient for job in sweeps.jobs if job.val for patient in job.val.patients}
     return [
         ("jobs finished", f"{len(sweeps.jobs)} of {sweeps.planned}", "look" if left else ""),
         ("choices", str(len(grouped)), ""),
