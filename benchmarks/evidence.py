@@ -12,13 +12,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lungseg.cli import main as lungseg
+from lungseg.errors import UserError
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import write_picture
 
@@ -36,7 +39,15 @@ SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_ever
 EPOCHS = 8  # all of "residual" in two and a half hours of two cores
 FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
 LUNG_HU, MEDIASTINUM_HU = (-600, 1500), (40, 400)  # level, width
-PICTURES = {"lung": LUNG_HU, "mediastinum": MEDIASTINUM_HU, "equalised": LUNG_HU, "prone": LUNG_HU}
+PICTURES = {"lung": LUNG_HU, "mediastinum": MEDIASTINUM_HU, "equalised": LUNG_HU, "turned": LUNG_HU}
+LEARNT = ("finding_lungs", "lctsc")
+# The manifests, each of sets, their folders and what they are for.
+MANIFESTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "train": tuple((name, "Train", "train") for name in LEARNT),
+    "to_lctsc": (("finding_lungs", "Train", "train"), ("lctsc", "Train", "val")),
+    "to_finding": (("lctsc", "Train", "train"), ("finding_lungs", "Train", "val")),
+    "all": (*((name, "Train", "train") for name in LEARNT), *((name, "Test", "test") for name in KINDS)),
+}
 PLAIN = ("unet_small", "unet_matched")
 AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
 STEPS = {
@@ -49,7 +60,7 @@ STEPS = {
     ],
     "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
     # The networks of to_finding on the same slices as pictures: windowed, 8 bit, as they come out of a viewer or a paper.
-    "pictures": [],
+    "pictures": ["data.manifest=MANIFESTS/to_finding.csv"],
     # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
     "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
     # The same seconds instead of the same epochs: the plain networks train longer, by as much as they were faster in "residual".
@@ -78,13 +89,19 @@ def main(words: list[str]) -> int:
         print(f"only={','.join(unknown)} is unknown: {', '.join(STEPS)}", file=sys.stderr)
         return 2
     data, output = Path(given["data"]).resolve(), Path(given["output"]).resolve()
-    write_manifests(data, output / "manifests")
+    try:
+        for name in MANIFESTS:
+            if any(f"MANIFESTS/{name}.csv" in word for step in chosen for word in STEPS[step]):
+                write_manifest(output / "manifests" / f"{name}.csv", data, MANIFESTS[name])
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     jobs = int(given.get("jobs", "2"))
     for name in chosen:
         if name == "equal_time":
             code = equal_time(output, jobs)
         elif name == "pictures":
-            code = pictures(data / "finding_lungs" / "Train", output)
+            code = pictures(output)
         elif name == "quality":
             code = quality(output)
         else:
@@ -114,32 +131,40 @@ def equal_time(output: Path, jobs: int) -> int:
     return 0
 
 
-def pictures(part: Path, output: Path) -> int:
-    """What each augmentation of ``to_finding`` makes of pictures, and how each pair of them compares."""
-    for kind, (level, width) in PICTURES.items():
+def pictures(output: Path) -> int:
+    """What each augmentation of ``to_finding`` makes of pictures of the slices it was judged on, and how each pair compares."""
+    with (output / "manifests" / "to_finding.csv").open(newline="", encoding="utf-8") as file:
+        judged = [row for row in csv.DictReader(file) if row["split"] == "val"]
+    runs = {name: folders_of(output / "to_finding", f"augmentation={name}") for name in ("robust", "light", "none")}
+    for kind in PICTURES:
         folder = output / "pictures" / kind
-        for image in sorted((part / "Images").iterdir()):
-            unit = np.clip((FINDING_SLOPE * read_stack(image)[0] - level) / width + 0.5, 0, 1)
-            shown, truth = np.rint(255 * unit).astype(np.uint8), 255 * read_labels(part / "Masks" / f"{image.stem}.png")[0]
-            if kind == "equalised":
-                shown = np.asarray(cv2.createCLAHE(clipLimit=2, tileGridSize=(8, 8)).apply(shown), np.uint8)
-            if kind == "prone":
-                shown, truth = shown[::-1, ::-1], truth[::-1, ::-1]
-            write_picture(folder / "images" / f"{image.stem}.png", shown)
-            write_picture(folder / "masks" / f"{image.stem}.png", truth)
-        for augmentation in ("robust", "light", "none"):
-            for run in folders_of(output / "to_finding", f"augmentation={augmentation}"):
-                words = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", f"input={folder / 'images'}", f"truth={folder / 'masks'}"]
-                code = lungseg(["predict", "-q", *words, f"output={folder / augmentation / run.name}", "overwrite=true"])
-                if code:
-                    return code
-        for pair in (("robust", "light"), ("robust", "none"), ("light", "none")):
+        for row in judged:
+            image, mask = shown(kind, float(row["slope"]) * read_stack(Path(row["image"]))[0], read_labels(Path(row["mask"]))[0])
+            write_picture(folder / "images" / f"{Path(row['image']).stem}.png", image)
+            write_picture(folder / "masks" / f"{Path(row['image']).stem}.png", mask)
+        for run in (run for several in runs.values() for run in several):
+            made = folder / "of" / run.name
+            words = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", f"input={folder / 'images'}", f"truth={folder / 'masks'}"]
+            code = lungseg(["predict", "-q", *words, f"output={made}", *(["resume=true"] if made.is_dir() else [])])
+            if code:
+                return code
+        for pair in combinations(runs, 2):
             print(f"\nPictures of kind {kind}: A is {pair[0]}, B is {pair[1]}")
-            sides = [",".join(map(str, sorted((folder / augmentation).iterdir()))) for augmentation in pair]
+            sides = [",".join(str(folder / "of" / run.name) for run in runs[name]) for name in pair]
             code = lungseg(["compare", *sides, f"output={folder / ' against '.join(pair)}"])
             if code:
                 return code
     return 0
+
+
+def shown(kind: str, image_hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A slice (H, W) as a picture of this kind, 0 to 255, and its mask of 0 and 255."""
+    level, width = PICTURES[kind]
+    image = np.rint(255 * np.clip((image_hu - level) / width + 0.5, 0, 1)).astype(np.uint8)
+    if kind == "equalised":
+        image = np.asarray(cv2.createCLAHE(clipLimit=2, tileGridSize=(8, 8)).apply(image), np.uint8)
+    turn = -1 if kind == "turned" else 1
+    return image[::turn, ::turn], 255 * labels[::turn, ::turn]
 
 
 def quality(output: Path) -> int:
@@ -179,33 +204,31 @@ def reported(folder: Path) -> int:
     return lungseg(["report", str(folder), f"output={folder / 'report'}"])
 
 
-def write_manifests(data: Path, folder: Path) -> None:
-    """Tables of image, mask, patient, split and source, for the steps above."""
-    learnt = {name: rows_of(data, name, "Train", "train") for name in ("finding_lungs", "lctsc")}
-    judged = [
-        row for name in ("finding_lungs", "lctsc", "lungsegdb", "covid19_ct_seg") for row in rows_of(data, name, "Test", "test")
-    ]
-    as_val = {name: [row | {"split": "val"} for row in rows] for name, rows in learnt.items()}
-    tables = {
-        "train": [*learnt["finding_lungs"], *learnt["lctsc"]],
-        "to_lctsc": [*learnt["finding_lungs"], *as_val["lctsc"]],
-        "to_finding": [*learnt["lctsc"], *as_val["finding_lungs"]],
-        "all": [*learnt["finding_lungs"], *learnt["lctsc"], *judged],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+def write_manifest(path: Path, data: Path, sets: Sequence[tuple[str, str, str]]) -> None:
+    """A table of image, mask, patient, split and source of these sets.
+
+    Raises:
+        UserError: one of them is not below ``data``, or an image has no mask.
+    """
+    rows = [row for name, part, split in sets for row in rows_of(data, name, part, split)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def rows_of(data: Path, name: str, part: str, split: str) -> list[dict[str, object]]:
     """A row for each pair of a set; the source of a Test row says which kind of case it is."""
     root, rows = data / name / part, []
+    for folder in (root / "Images", root / "Masks"):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder: data={data} must hold the data sets, each with Train or Test.")
     masks = {path.name.partition(".")[0]: path for path in (root / "Masks").iterdir()}
     for image in sorted((root / "Images").iterdir()):
         stem = image.name.partition(".")[0]
+        if stem not in masks:
+            raise UserError(f"{image} has no mask of its name in {root / 'Masks'}.")
         patient = {"finding_lungs": "_".join(stem.split("_")[:2]), "covid19_ct_seg": stem.partition("_")[0]}.get(name, stem)
         kind = next((kind for kind, patients in KINDS[name].items() if patient in patients), "") if part == "Test" else ""
         source = " ".join(filter(None, (name, part if part == "Test" else "", kind)))
