@@ -36,7 +36,7 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds=5", "data.fold=${seed}"]  # a seed, a fold
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
-EPOCHS = 8  # all of "residual" in two and a half hours of two cores
+EPOCHS = 8
 FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
 LUNG_HU, MEDIASTINUM_HU = (-600, 1500), (40, 400)  # level, width
 PICTURES = {"lung": LUNG_HU, "mediastinum": MEDIASTINUM_HU, "equalised": LUNG_HU, "turned": LUNG_HU}
@@ -89,25 +89,25 @@ def main(words: list[str]) -> int:
         print(f"only={','.join(unknown)} is unknown: {', '.join(STEPS)}", file=sys.stderr)
         return 2
     data, output = Path(given["data"]).resolve(), Path(given["output"]).resolve()
+    jobs = int(given.get("jobs", "2"))
     try:
         for name in MANIFESTS:
             if any(f"MANIFESTS/{name}.csv" in word for step in chosen for word in STEPS[step]):
                 write_manifest(output / "manifests" / f"{name}.csv", data, MANIFESTS[name])
+        for name in chosen:
+            if name == "equal_time":
+                code = equal_time(output, jobs)
+            elif name == "pictures":
+                code = pictures(output)
+            elif name == "quality":
+                code = quality(output)
+            else:
+                code = trained(STEPS[name], output / name, output, jobs)
+            if code:
+                return code
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    jobs = int(given.get("jobs", "2"))
-    for name in chosen:
-        if name == "equal_time":
-            code = equal_time(output, jobs)
-        elif name == "pictures":
-            code = pictures(output)
-        elif name == "quality":
-            code = quality(output)
-        else:
-            code = trained(STEPS[name], output / name, output, jobs)
-        if code:
-            return code
     print(f"\nTables and plots of each step: {output}/*/report, and {output}/quality/quality.md")
     return 0
 
@@ -175,7 +175,13 @@ def quality(output: Path) -> int:
 
 
 def folders_of(sweep: Path, word: str) -> list[Path]:
-    """The folders of the jobs with a word, in the order of their seeds."""
+    """The folders of the jobs with a word, in the order of their seeds.
+
+    Raises:
+        UserError: the sweep has not begun.
+    """
+    if not (sweep / "sweep.json").is_file():
+        raise UserError(f"{sweep} holds no sweep yet: run only={sweep.name} first.")
     jobs = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["jobs"]
     return [sweep / job["folder"] for job in jobs if word in job["overrides"]]
 

@@ -75,6 +75,9 @@ def test_manifests_say_whose_a_slice_is_and_what_it_is_for(data: Path, tmp_path:
 def test_what_is_missing_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"data={data}", f"output={tmp_path / 'out'}", "only=test"]) == 2
     assert "lungsegdb/Test/Images is no folder" in capsys.readouterr().err
+    for step, first in (("pictures", "to_finding"), ("equal_time", "residual")):
+        assert main([f"data={data}", f"output={tmp_path / 'early'}", f"only={step}"]) == 2
+        assert f"run only={first} first" in capsys.readouterr().err
     (data / "lctsc" / "Train" / "Masks" / "S1.png").unlink()
     assert main([f"data={data}", f"output={tmp_path / 'out'}", "only=residual"]) == 2
     assert "S1.tif has no mask of its name" in capsys.readouterr().err
