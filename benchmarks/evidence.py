@@ -61,8 +61,8 @@ STEPS = {
     "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
     # The networks of to_finding on the same slices as pictures: windowed, 8 bit, as they come out of a viewer or a paper.
     "pictures": ["data.manifest=MANIFESTS/to_finding.csv"],
-    # What the shortcuts buy, at equal widths, at equal parameters and with nothing else changed.
-    "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_noshortcut", *FULL],
+    # What the shortcuts buy, with nothing else changed (unet_small) and at equal parameters, and what pooling does for them.
+    "residual": [*FOLDS, "seed=0,1,2,3,4", "model=resunet_small,unet_small,unet_matched,resunet_strided", *FULL],
     # The same seconds instead of the same epochs: the plain networks train longer, by as much as they were faster in "residual".
     "equal_time": [*FOLDS, "seed=0,1,2,3,4", *FULL],
     # Other makers' networks, by quality.py, on the first fold.

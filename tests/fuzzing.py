@@ -73,7 +73,15 @@ STUDIES: dict[str, Callable[[Path], Any]] = {
     "multi-frame": lambda folder: dicoms.enhanced(folder / "a.dcm", dicoms.series(dicoms.plain_hu((7, 16, 20)))),
 }
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-NET = {"class": "ResUNet", "widths": [4, 8], "norm": "batch", "shortcut": True, "dropout": 0.0, "deep_supervision": False}
+NET = {
+    "class": "ResUNet",
+    "widths": [4, 8],
+    "norm": "batch",
+    "down": "pool",
+    "shortcut": True,
+    "dropout": 0.0,
+    "deep_supervision": False,
+}
 
 
 @dataclass

@@ -93,7 +93,18 @@ def experiment(rng: Generator) -> bytes:
 
 def lie(content: dict[str, Any], rng: Generator) -> None:
     """One value somewhere in a checkpoint is another."""
-    nets = ("class", "widths", "in_channels", "out_channels", "norm", "dropout", "shortcut", "deep_supervision", "_instantiator")
+    nets = (
+        "class",
+        "widths",
+        "in_channels",
+        "out_channels",
+        "norm",
+        "dropout",
+        "down",
+        "shortcut",
+        "deep_supervision",
+        "_instantiator",
+    )
     way = int(rng.integers(4))
     if way == 0 and isinstance(content["net"], dict):
         content["net"][str(pick(rng, nets))] = _value(rng)

@@ -1,6 +1,7 @@
 """What every configs/model/*.yaml must do; a new file in that folder is tested unasked."""
 
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,20 @@ import yaml
 from torch import Tensor, nn
 
 from lungseg.errors import UserError
-from lungseg.nets.resunet import ResUNet
+from lungseg.nets.blocks import ResidualBlock
+from lungseg.nets.resunet import DOWNS, ResUNet
 from lungseg.nets.unet import UNet
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))
 
 # Pinned, because a changed count is a changed network: old checkpoints no longer load, old figures no longer hold.
 PARAMETERS = {
-    "resunet": 21_684_097,
+    "resunet": 21_420_929,
     "resunet_noshortcut": 1_286_417,
-    "resunet_small": 1_358_305,
+    "resunet_small": 1_341_665,
+    "resunet_strided": 1_358_305,
     "unet": 20_548_673,
-    "unet_matched": 1_363_759,
+    "unet_matched": 1_342_297,
     "unet_small": 1_286_417,
 }
 
@@ -127,17 +130,41 @@ def test_forward_is_the_first_scale(architecture: type[nn.Module]) -> None:
         torch.testing.assert_close(net(image), given[0], rtol=0, atol=0)
 
 
-def test_no_shortcut_leaves_out_the_shortcuts_and_nothing_else() -> None:
+@pytest.mark.parametrize("down", DOWNS)
+def test_no_shortcut_leaves_out_the_shortcuts_and_nothing_else(down: str) -> None:
     names, without = (
-        {(name, tensor.shape) for name, tensor in ResUNet(widths=(4, 6, 8), shortcut=shortcut).state_dict().items()}
+        {(name, tensor.shape) for name, tensor in ResUNet(widths=(4, 6, 8), down=down, shortcut=shortcut).state_dict().items()}
         for shortcut in (True, False)
     )
     assert without == {(name, shape) for name, shape in names if "shortcut" not in name}
 
 
+def test_without_shortcuts_it_is_the_plain_unet_weight_for_weight() -> None:
+    torch.manual_seed(0)
+    residual = ResUNet(widths=(4, 6, 8), shortcut=False).train()
+    torch.manual_seed(0)
+    plain = UNet(widths=(4, 6, 8)).train()
+    assert all(torch.equal(*pair) for pair in zip(residual.parameters(), plain.parameters(), strict=True))
+    image = random_image(2, 16, 24)
+    assert torch.equal(residual(image), plain(image))
+
+
+@pytest.mark.parametrize("down", DOWNS)
+def test_shortcuts_of_zero_change_nothing(down: str) -> None:
+    net = ResUNet(widths=(4, 6, 8), down=down).eval()
+    without = ResUNet(widths=(4, 6, 8), down=down, shortcut=False).eval()
+    for module in net.modules():
+        if isinstance(module, ResidualBlock):
+            assert isinstance(module.shortcut, nn.Sequential)  # no stage of these widths keeps its channels
+            nn.init.zeros_(module.shortcut[-1].weight)
+    without.load_state_dict({name: tensor for name, tensor in net.state_dict().items() if "shortcut" not in name})
+    image = random_image(1, 16, 24)
+    assert torch.equal(net(image), without(image))
+
+
 def test_a_shortcut_carries_the_image_past_dead_convolutions() -> None:
-    for shortcut in (True, False):
-        net = ResUNet(widths=(4, 6, 8), norm="group", shortcut=shortcut).eval()
+    for down, shortcut in product(DOWNS, (True, False)):
+        net = ResUNet(widths=(4, 6, 8), norm="group", down=down, shortcut=shortcut).eval()
         for name, parameter in net.named_parameters():
             if ".body." in name:
                 nn.init.zeros_(parameter)

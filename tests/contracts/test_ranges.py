@@ -57,6 +57,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "model.out_channels": (0, 2),
     "model.widths": ([], [16], [16, 0], [16, -8], [16, 1.5], [8] * 11, [16, 2**20]),
     "model.norm": ("layer", ""),
+    "model.down": ("max", ""),
     "model.dropout": (1, -0.1, math.nan),
     "loss._target_": ("os.system", "lungseg.losses.ImageLoss", "lungseg.losses.check_weights"),
     "loss.smooth": (0, -1, math.inf, math.nan),

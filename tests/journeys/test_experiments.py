@@ -71,7 +71,7 @@ def test_convergence_compares_four_networks() -> None:
         "resunet_small",
         "unet_small",
         "unet_matched",
-        "resunet_noshortcut",
+        "resunet_strided",
     ]
     assert {job.config["preprocess"]["size"] for job in plan.jobs} == {256}
 

@@ -25,6 +25,7 @@ NETWORKS = st.one_of(
             "class": st.just("ResUNet"),
             "widths": st.lists(st.integers(1, 6), min_size=2, max_size=3),
             "norm": st.sampled_from(["batch", "instance", "group"]),
+            "down": st.sampled_from(["pool", "stride"]),
             "shortcut": st.booleans(),
             "deep_supervision": st.booleans(),
         }
@@ -240,9 +241,9 @@ def test_a_checkpoint_is_no_larger_inside_than_outside(content: dict[str, Any], 
     ids=["nan", "sparse", "meta", "complex", "whole numbers", "shape", "list"],
 )
 def test_weights_that_are_none_are_refused(spoil: Callable[[Tensor], object], content: dict[str, Any], tmp_path: Path) -> None:
-    content["weights"]["down.0.body.0.weight"] = spoil(content["weights"]["down.0.body.0.weight"])
+    content["weights"]["down.0.1.body.0.weight"] = spoil(content["weights"]["down.0.1.body.0.weight"])
     torch.save(content, tmp_path / "best.ckpt")
-    with pytest.raises(UserError, match=r"best\.ckpt cannot be used: the weights .*down\.0\.body\.0\.weight"):
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be used: the weights .*down\.0\.1\.body\.0\.weight"):
         checkpoint.load(tmp_path / "best.ckpt")
 
 

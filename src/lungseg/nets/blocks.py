@@ -130,6 +130,11 @@ class Up(nn.Module):
         return joined
 
 
+def pooled(block: Callable[[int, int], nn.Module]) -> Callable[[int, int], nn.Module]:
+    """What builds a stage that halves the size: the maximum of every 2 x 2 pixels, then the block (Ronneberger 2015)."""
+    return lambda in_channels, out_channels: nn.Sequential(nn.MaxPool2d(2), block(in_channels, out_channels))
+
+
 def head(in_channels: int, out_channels: int, scale: int) -> nn.Module:
     """Features to logits, enlarged to the size of the finest scale."""
     logits = nn.Conv2d(in_channels, out_channels, kernel_size=1)

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from functools import partial
 
-from lungseg.nets.blocks import DoubleConv, EncoderDecoder, ResidualBlock
+from lungseg.errors import UserError
+from lungseg.nets.blocks import DoubleConv, EncoderDecoder, ResidualBlock, pooled
+
+DOWNS = ("pool", "stride")
 
 
 class ResUNet(EncoderDecoder):
     """Encoder, bottleneck and decoder of residual blocks, joined by concatenated skips.
 
-    A block of stride 2 halves the size, a transposed convolution doubles it.
+    Max pooling halves the size, a transposed convolution doubles it: without its shortcuts this is UNet, weight for weight.
 
     Args:
         widths: channels of each encoder stage, then of the bottleneck; one more entry than there are down-samplings.
         norm: ``batch``, ``instance`` or ``group``.
+        down: what halves the size: ``pool``, or ``stride`` in the first convolution and the shortcut of a block (He 2016).
         shortcut: False leaves out the shortcut of every block and nothing else: the test of the residual claim.
         dropout: share of the channels dropped in training before the second convolution of every block.
         deep_supervision: a head on every scale of the decoder, which ``forward_scales`` gives.
@@ -31,9 +35,13 @@ class ResUNet(EncoderDecoder):
         out_channels: int = 1,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         norm: str = "batch",
+        down: str = "pool",
         shortcut: bool = True,
         dropout: float = 0.0,
         deep_supervision: bool = False,
     ) -> None:
         block = partial(ResidualBlock if shortcut else DoubleConv, norm=norm, dropout=dropout)
-        super().__init__(block, partial(block, stride=2), in_channels, out_channels, widths, deep_supervision)
+        if down not in DOWNS:
+            raise UserError(f"model.down={down} must be one of {', '.join(DOWNS)}.")
+        stage = pooled(block) if down == "pool" else partial(block, stride=2)
+        super().__init__(block, stage, in_channels, out_channels, widths, deep_supervision)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from torch import nn
-
-from lungseg.nets.blocks import DoubleConv, EncoderDecoder
+from lungseg.nets.blocks import DoubleConv, EncoderDecoder, pooled
 
 
 class UNet(EncoderDecoder):
@@ -37,8 +35,4 @@ class UNet(EncoderDecoder):
         deep_supervision: bool = False,
     ) -> None:
         block = partial(DoubleConv, norm=norm, dropout=dropout)
-
-        def down(channels: int, deeper: int) -> nn.Module:
-            return nn.Sequential(nn.MaxPool2d(2), block(channels, deeper))
-
-        super().__init__(block, down, in_channels, out_channels, widths, deep_supervision)
+        super().__init__(block, pooled(block), in_channels, out_channels, widths, deep_supervision)
