@@ -112,3 +112,11 @@ def _spoken(kind: Any) -> str:
         return f"a table ({_spoken(inner[1])} each)"
     words_of = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path", NoneType: "null"}
     return words_of.get(kind, "")
+
+
+def setting(config: Mapping[str, Any], name: str) -> Any:
+    """The value of a dotted name such as ``trainer.max_epochs``; None where there is none."""
+    value: Any = config
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from lungseg.errors import UserError
 from lungseg.files import HIDDEN, write_text, writing
+from lungseg.signatures import setting
 
 CONFIG, LOCK = "config.yaml", ".lock"
 # A process that was killed may leave loader processes behind, which keep its lock until they notice.
@@ -88,7 +89,7 @@ def difference(config: Mapping[str, Any], folder: Path, settings: Iterable[str])
         return None
     was = read_config(folder)
     for name in settings:
-        ours, theirs = _value(config, name), _value(was, name)
+        ours, theirs = setting(config, name), setting(was, name)
         if ours != theirs:
             if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("_target_") == theirs.get("_target_"):
                 name += "." + next(key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key))
@@ -126,10 +127,3 @@ def remove_empty(folder: Path) -> None:
             if above == Path.cwd() or not above.is_relative_to(Path.cwd()):
                 return
             above.rmdir()
-
-
-def _value(config: Mapping[str, Any], name: str) -> Any:
-    value: Any = config
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

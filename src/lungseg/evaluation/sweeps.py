@@ -10,6 +10,7 @@ from lungseg.evaluation.jobs import NEEDED, Job, read_job, read_json, read_yaml
 from lungseg.evaluation.outcomes import FINISHED, Outcome, outcome_of
 from lungseg.evaluation.tables import PLAN
 from lungseg.log import log
+from lungseg.signatures import setting
 
 # What differs between the repeats of a choice: chance, and which patients validate.
 PATIENTS = "data.val_patients"  # whose values are nobody's to read in a report
@@ -89,7 +90,7 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
             (failed if why else missing).append(f"{job.name}{f' ({words})' if words else ''} {_status(job.outcome)}{why}")
             continue
         settings = {name: named[name] for name in several if name not in REPEATS}
-        repeat = tuple(_written(_dotted(job.config, name)) for name in REPEATS)
+        repeat = tuple(_written(setting(job.config, name)) for name in REPEATS)
         key = (*settings.values(), *repeat)
         if key in jobs:
             missing.append(f"{job.name} repeats {jobs[key].name} and is left out")
@@ -186,15 +187,8 @@ def _value(job: _Planned, name: str) -> str:
     """A job's value of a setting, as it is typed: its own word, or what its sweep had."""
     if name in job.words:
         return job.words[name].strip("'\"")
-    found = _dotted(job.config, name)
+    found = setting(job.config, name)
     return job.chosen.get(name, "unknown") if isinstance(found, Mapping) else _written(found)
-
-
-def _dotted(config: Mapping[str, Any], name: str) -> Any:
-    value: Any = config
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _written(value: Any) -> str:
