@@ -49,16 +49,17 @@ MANIFESTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "all": (*((name, "Train", "train") for name in LEARNT), *((name, "Test", "test") for name in KINDS)),
 }
 PLAIN = ("unet_small", "unet_matched")
-AUGMENTATIONS, LOSSES, MODELS = "augmentation=robust,light,none", "loss=dice_bce,bce,dice", "model=resunet_small,unet_small"
+AUGMENTATIONS, LOSSES = "augmentation=robust,light,none", "loss=dice_bce,bce,dice"
+STRIDED = "model=resunet_strided"  # the default when these steps ran
 STEPS = {
     # What each choice buys within the hospitals of the Train sets.
-    "screening": [*FOLDS, "seed=0,1,2", AUGMENTATIONS, LOSSES, MODELS, *SMALL],
+    "screening": [*FOLDS, "seed=0,1,2", AUGMENTATIONS, LOSSES, f"{STRIDED},unet_small", *SMALL],
     # What augmentation buys in a hospital that was not learnt from: from one Train set to the other, 5,500 images each.
     "to_lctsc": [
         "data.manifest=MANIFESTS/to_lctsc.csv",
-        *("seed=0,1,2", AUGMENTATIONS, *SMALL, "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=5"),
+        *("seed=0,1,2", AUGMENTATIONS, STRIDED, *SMALL, "trainer.max_epochs=30", "trainer.check_val_every_n_epoch=5"),
     ],
-    "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, *SMALL],
+    "to_finding": ["data.manifest=MANIFESTS/to_finding.csv", "seed=0,1,2", AUGMENTATIONS, STRIDED, *SMALL],
     # The networks of to_finding on the same slices as pictures: windowed, 8 bit, as they come out of a viewer or a paper.
     "pictures": ["data.manifest=MANIFESTS/to_finding.csv"],
     # What the shortcuts buy, with nothing else changed (unet_small) and at equal parameters, and what pooling does for them.
@@ -69,7 +70,7 @@ STEPS = {
     "quality": ["data=manifest", "data.manifest=MANIFESTS/train.csv", "data.balance=source", "trainer.precision=bf16-mixed"],
     # The Test sets, filled in afterwards.
     "test": [
-        *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, MODELS),
+        *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, "model=resunet_small,unet_small"),
         *("trainer.max_epochs=10", "test=always"),
     ],
 }

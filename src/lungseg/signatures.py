@@ -1,4 +1,4 @@
-"""What a signature allows: keys and types of plain values from YAML, and a sentence for what it does not allow."""
+"""What a signature allows: keys and types of plain YAML values, a sentence for what it does not; and a value by its dotted name."""
 
 import difflib
 import inspect

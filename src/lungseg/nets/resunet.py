@@ -12,7 +12,8 @@ DOWNS = ("pool", "stride")
 class ResUNet(EncoderDecoder):
     """Encoder, bottleneck and decoder of residual blocks, joined by concatenated skips.
 
-    Max pooling halves the size, a transposed convolution doubles it: without its shortcuts this is UNet, weight for weight.
+    Max pooling, or a stride, halves the size, a transposed convolution doubles it. With pooling and without shortcuts this is
+    UNet, weight for weight.
 
     Args:
         widths: channels of each encoder stage, then of the bottleneck; one more entry than there are down-samplings.
@@ -40,8 +41,8 @@ class ResUNet(EncoderDecoder):
         dropout: float = 0.0,
         deep_supervision: bool = False,
     ) -> None:
-        block = partial(ResidualBlock if shortcut else DoubleConv, norm=norm, dropout=dropout)
         if down not in DOWNS:
             raise UserError(f"model.down={down} must be one of {', '.join(DOWNS)}.")
+        block = partial(ResidualBlock if shortcut else DoubleConv, norm=norm, dropout=dropout)
         stage = pooled(block) if down == "pool" else partial(block, stride=2)
         super().__init__(block, stage, in_channels, out_channels, widths, deep_supervision)
