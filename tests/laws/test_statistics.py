@@ -142,16 +142,37 @@ def test_seeds_that_differ_make_the_interval_wider() -> None:
     assert width(apart) > 1.3 * width(apart.mean(axis=0))
 
 
-def test_folds_are_one_run() -> None:
-    """Five runs, each with patients of its own, as a cross-validation has them; with another seed twice as many."""
-    rng = np.random.default_rng(3)
-    whole = rng.standard_normal((2, 20))
-    folds = np.full((5, 20), np.nan), np.full((5, 20), np.nan)
-    for part, seed in zip(folds, whole, strict=True):
-        for k in range(5):
-            part[k, k::5] = seed[k::5]
-    assert interval_of(folds[0]) == interval_of(whole[0])
-    assert interval_of(np.concatenate(folds)) == interval_of(whole)
+def in_folds(seeds: np.ndarray, folds: int = 5) -> np.ndarray:
+    """Runs of each seed (seeds, patients) that have every fifth patient each, as a cross-validation has them."""
+    parts = np.full((folds * len(seeds), seeds.shape[1]), np.nan)
+    for row, part in enumerate(parts):
+        seed, fold = divmod(row, folds)
+        part[fold::folds] = seeds[seed, fold::folds]
+    return parts
+
+
+def test_folds_are_one_run_or_wider() -> None:
+    """Patients that fall into folds as it happens are no less certain than in one run, but for the few folds there are."""
+    whole = np.random.default_rng(3).standard_normal((2, 20))
+    for seeds in (whole[:1], whole):
+        parted, together = interval_of(in_folds(seeds)), interval_of(seeds)
+        assert parted.low <= together.low < together.high <= parted.high
+
+
+# Ten times as often as by chance patients alone would leave out the mean: a training's luck is half of what patients differ by.
+@pytest.mark.parametrize("folds", [3, 5])
+def test_intervals_of_folds_know_of_the_luck_of_each_training(folds: int) -> None:
+    rng = np.random.default_rng(6)
+    hits = alone = 0
+    for seed in range(300):
+        luck = 0.5 * rng.standard_normal(folds)
+        values = rng.standard_normal(30 * folds) + np.tile(luck, 30)
+        parted, together = (mean_interval(runs, draws=400, seed=seed) for runs in (in_folds(values[None], folds), values))
+        assert parted is not None
+        assert together is not None
+        hits += parted.low <= 0 <= parted.high
+        alone += together.low <= 0 <= together.high
+    assert hits / 300 >= 0.91 > 0.7 > alone / 300
 
 
 @given(values=tables())

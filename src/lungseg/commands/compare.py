@@ -26,9 +26,10 @@ lungseg compare: says whether A beats B on the same cases, or that the data cann
 
 Both lungs are compared as one. Cases are matched by name, and the differences of a patient's cases averaged. A wins a figure if
 the 95 % interval of the mean difference (bootstrap over patients) excludes 0 and Wilcoxon's signed rank test has p below 0.05; of
-several seeds the interval alone decides, which is then over runs and patients; folds are parts of one run. Of signed figures, such
-as volume errors, the size counts. With fewer than 5 patients there is neither interval nor test, and of 5 in one run p is never
-below 0.06.
+several seeds the interval alone decides, which is then over runs and patients. Runs with other patients each, such as folds, are
+parts of one, and the interval no narrower than Student's t makes it of their means: the luck of each training is in it. Of a single
+run it is not. Of signed figures, such as volume errors, the size counts. With fewer than 5 patients there is neither interval nor
+test, and of 5 in one run p is never below 0.06.
 Exit code: 0 compared, 2 refused.
 
 {definitions}"""

@@ -29,7 +29,8 @@ NOTES = (
     "A figure is the mean over patients and runs; the cases of a patient are averaged first, so that each patient counts once. "
     "The val/iou of a training, and the curves, count every slice with lung once instead: a scan of many slices weighs more there.",
     "Intervals of 95 % are by bootstrap draws over patients and, where there are several, over runs; few patients or runs stretch "
-    f"them as Student's t does, two runs up to sixfold. Fewer than {LEAST_PATIENTS} patients give none.",
+    f"them as Student's t does, two runs up to sixfold. Those of folds are no narrower than Student's t makes them of the folds' "
+    f"means, which differ for the luck of each training too. Fewer than {LEAST_PATIENTS} patients give none.",
     "Each run is scored by its best epoch on the patients that chose the epoch, so that all figures are a little too good, and "
     "differences are what to look at.",
     "One value beats another if the interval of their difference excludes 0 and, unless patients come in several runs, Wilcoxon's "

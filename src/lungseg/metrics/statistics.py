@@ -47,9 +47,10 @@ def mean_interval(
     """Where the mean may lie with other patients, and other runs where there are several: a bootstrap interval of 95 %.
 
     Patients and runs are drawn apart from each other, and an entry counts as often as its run times as often as its
-    patient (Owen, Ann Appl Stat 1:386, 2007). Runs that share no patient, as folds, are parts of one run. Percentiles of
-    such means alone are too narrow for few patients or runs; so one fewer is drawn than there are (Rao & Wu, JASA 83:231,
-    1988), and they are stretched as Student's t is beside a normal distribution. Two runs stretch them up to sixfold.
+    patient (Owen, Ann Appl Stat 1:386, 2007). Percentiles of such means alone are too narrow for few patients or runs; so one
+    fewer is drawn than there are (Rao & Wu, JASA 83:231, 1988), and they are stretched as Student's t is beside a normal
+    distribution. Two runs stretch them up to sixfold. Runs that share no patient, as folds, are parts of one run, and of the
+    luck of each training its patients tell nothing: so the interval is no narrower than that of the runs' means by Student's t.
 
     Args:
         values: (runs, patients), nan where a patient is not in a run; (patients,) of one run.
@@ -61,7 +62,7 @@ def mean_interval(
     values = _present(values)
     if values.shape[1] < LEAST_PATIENTS:
         return None
-    values = _joined(values)
+    apart, values = values, _joined(values)
     values = values[:, np.lexsort(values)]  # so that the draws do not see the order of the patients
     rng = np.random.default_rng(seed)
     there = np.isfinite(values).astype(np.float64)
@@ -70,7 +71,11 @@ def mean_interval(
     weight = ((by_run @ there) * by_patient).sum(axis=1)
     low, high = np.quantile(total[weight > 0] / weight[weight > 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     mean, stretch = np.nanmean(values), _stretch(values)
-    low, high = np.clip([mean + stretch * (low - mean), mean + stretch * (high - mean)], *within)
+    low, high = mean + stretch * (low - mean), mean + stretch * (high - mean)
+    if len(values) < len(apart):
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(apart) - 1) * stats.sem(np.nanmean(apart, axis=1))
+        low, high = min(low, mean - half), max(high, mean + half)
+    low, high = np.clip([low, high], *within)
     return Interval(float(low), float(high))
 
 
