@@ -26,29 +26,27 @@ def test_a_step_that_cannot_be_reported_fails(tmp_path: Path, capsys: pytest.Cap
     assert "holds no sweep.json" in capsys.readouterr().err
 
 
-def test_plain_networks_train_longer_by_as_much_as_they_are_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"resunet_small": 12.0, "unet_small": 10.0, "unet_matched": 11.0}
+def test_the_plain_network_trains_longer_by_as_much_as_it_is_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"resunet_small": 12.0, "unet_small": 10.0}
     made = [
         Made([f"seed={seed}", f"model={model}"], val={f"p{seed}": 0.9}, epoch_seconds=seconds[model])
         for seed in range(5)
         for model in seconds
     ]
     write_sweep(tmp_path / "residual", made)
-    epochs = {}
+    words: list[str] = []
 
     def train(step: Sequence[str], folder: Path, output: Path, jobs: int) -> int:
-        words = {word.partition("=")[0]: word.partition("=")[2] for word in step}
-        epochs[words["model"]] = words["trainer.max_epochs"]
-        write_sweep(folder, [Made([f"seed={seed}", f"model={words['model']}"], val={f"p{seed}": 0.8}) for seed in range(5)])
+        words.extend(step)
+        write_sweep(folder, [Made([f"seed={seed}", "model=unet_small"], val={f"p{seed}": 0.8}) for seed in range(5)])
         return 0
 
     monkeypatch.setattr(evidence, "trained", train)
     monkeypatch.setattr(evidence, "EPOCHS", 10)
     assert equal_time(tmp_path, jobs=2) == 0
-    assert epochs == {"unet_small": "12", "unet_matched": "11"}
-    for model in epochs:
-        found = json.loads((tmp_path / f"equal_time_{model}" / "report" / "compare.json").read_text())["images"]
-        assert [(one["a"], one["b"], one["patients"]) for one in found["figures"] if one["figure"] == "iou"] == [(0.9, 0.8, 5)]
+    assert {"model=unet_small", "trainer.max_epochs=12"} <= set(words)
+    found = json.loads((tmp_path / "equal_time" / "report" / "compare.json").read_text())["images"]
+    assert [(one["a"], one["b"], one["patients"]) for one in found["figures"] if one["figure"] == "iou"] == [(0.9, 0.8, 5)]
 
 
 @pytest.fixture
