@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -21,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.cli import main as lungseg
+from lungseg.commands.words import parse
 from lungseg.errors import UserError
 from lungseg.imaging.slices import read_labels, read_stack
 from lungseg.imaging.writers import write_picture
+from lungseg.signatures import nearest
 
 HERE = Path(__file__).resolve().parent
 FINDING_SLOPE = 1 / 0.8165  # its grey values are no HU but this much too small
@@ -75,39 +78,50 @@ STEPS = {
 }
 
 
-def main(words: list[str]) -> int:
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    if not {"data", "output"} <= set(given) or set(given) - {"data", "output", "only", "jobs"} or len(given) < len(words):
-        print(__doc__)
-        return 2
-    chosen = given["only"].split(",") if "only" in given else list(STEPS)
-    if not given.get("jobs", "2").isdigit() or int(given.get("jobs", "2")) < 1:
-        print(f"jobs={given['jobs']} must be a number of jobs side by side, 1 or more.", file=sys.stderr)
-        return 2
-    unknown = [name for name in chosen if name not in STEPS]
-    if unknown:
-        print(f"only={','.join(unknown)} is unknown: {', '.join(STEPS)}", file=sys.stderr)
-        return 2
-    data, output = Path(given["data"]).resolve(), Path(given["output"]).resolve()
-    jobs = int(given.get("jobs", "2"))
+@dataclass(frozen=True)
+class Options:
+    """What may stand on the command line, with its type and default."""
+
+    data: Path
+    output: Path
+    only: tuple[str, ...] = tuple(STEPS)
+    jobs: int = 2
+
+    def __post_init__(self) -> None:
+        for name in self.only:
+            if name not in STEPS:
+                raise UserError(f"only={name} is unknown: {nearest(name, STEPS, '')}")
+        if self.jobs < 1:
+            raise UserError(f"jobs={self.jobs} must be a number of jobs side by side, 1 or more.")
+
+
+def main(words: Sequence[str]) -> int:
+    if not words or any(word in ("-h", "--help") for word in words):
+        print(f"{__doc__}\nSteps: {', '.join(STEPS)}.")
+        return 0 if words else 2
     try:
-        for name in MANIFESTS:
-            if any(f"MANIFESTS/{name}.csv" in word for step in chosen for word in STEPS[step]):
-                write_manifest(output / "manifests" / f"{name}.csv", data, MANIFESTS[name])
-        for name in chosen:
-            if name == "equal_time":
-                code = equal_time(output, jobs)
-            elif name == "pictures":
-                code = pictures(output)
-            elif name == "quality":
-                code = quality(output)
-            else:
-                code = trained(STEPS[name], output / name, output, jobs)
-            if code:
-                return code
+        return _run(parse(words, Options, "evidence.py", "python benchmarks/evidence.py data=DIR output=DIR"))
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+
+
+def _run(options: Options) -> int:
+    data, output, jobs = options.data.resolve(), options.output.resolve(), options.jobs
+    for name in MANIFESTS:
+        if any(f"MANIFESTS/{name}.csv" in word for step in options.only for word in STEPS[step]):
+            write_manifest(output / "manifests" / f"{name}.csv", data, MANIFESTS[name])
+    for name in options.only:
+        if name == "equal_time":
+            code = equal_time(output, jobs)
+        elif name == "pictures":
+            code = pictures(output)
+        elif name == "quality":
+            code = quality(output)
+        else:
+            code = trained(STEPS[name], output / name, output, jobs)
+        if code:
+            return code
     print(f"\nTables and plots of each step: {output}/*/report, and {output}/quality/quality.md")
     return 0
 

@@ -57,6 +57,7 @@ from quality_trainings import Bench, judged, keep_settings, load_average, settin
 REFERENCE = "resunet_small"
 NETWORKS = (REFERENCE, "unet_small", *recipes(128))
 USAGE = "python benchmarks/quality.py output=DIR data=folder data.root=DIR"
+UNUSED = ("trainer.max_epochs", "trainer.max_steps", "early_stopping", "test", "logger", "init_ckpt", "ckpt_path")
 TRIAL_STEPS = 4  # the first of which warms up
 
 
@@ -125,6 +126,8 @@ def _with_defaults(words: Sequence[str], known: Sequence[str]) -> list[str]:
         key = word.partition("=")[0]
         if key.partition(".")[0] in ("model", "seed"):
             raise UserError(f"{word} is chosen by networks=... and seeds=... here.")
+        if key in UNUSED:
+            raise UserError(f"{word} says nothing here: images=... is how long a training lasts, and each is judged at its end.")
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         if near:
             raise UserError(f"{key} is no option of quality.py: did you mean {near[0]}?")

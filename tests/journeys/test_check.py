@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from helpers import Done, assert_refused, lungseg, read_png, train, write_png
 
 from builders import write_slice
 from lungseg.commands.folders import read_config
+from lungseg.commands.plan import planned
 from lungseg.commands.rank import test_here as score_test_set
 from lungseg.data.phantom import phantom_slice, phantom_volume
 from lungseg.errors import UserError
@@ -113,6 +115,14 @@ def test_faults_are_told_together_and_the_rest_goes_on(sound: Path, tmp_path: Pa
     assert "To be mended" in Page(tmp_path / "out" / "check.html").text
     assert check(sound, tmp_path / "two", "data.mask_values=255").code == 1
     assert not any("3 values" in fault for fault in report(tmp_path / "two")["faults"])
+
+
+def test_the_training_that_is_named_knows_whose_the_slices_are(sound: Path, tmp_path: Path) -> None:
+    said = check(sound, tmp_path / "out", r"data.patient_regex='^(p\d)_'", "data.mask_values=255").out
+    words = shlex.split(next(line for line in said.splitlines() if line.startswith("  train")).partition("lungseg train ")[2])
+    assert words[2:] == [r"data.patient_regex=^(p\d)_", "data.mask_values=[255]"]
+    source = planned(["--multirun", *words, "trainer=debug"]).jobs[0].config["data"]
+    assert (source["patient_regex"], source["mask_values"]) == (r"^(p\d)_", [255])
 
 
 def test_the_same_picture_in_two_parts_stops_a_training_and_a_copy_is_warned_of(sound: Path, tmp_path: Path) -> None:

@@ -73,6 +73,15 @@ def test_manifests_say_whose_a_slice_is_and_what_it_is_for(data: Path, tmp_path:
 def test_what_is_missing_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"data={data}", f"output={tmp_path / 'out'}", "only=test"]) == 2
     assert "lungsegdb/Test/Images is no folder" in capsys.readouterr().err
+    for words, said in (
+        ([f"data={data}"], "output=... is needed"),
+        (["onyl=test"], "did you mean only?"),
+        (["data="], "needs a value"),
+    ):
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
+    assert main([f"data={data}", f"output={tmp_path / 'out'}", "only=tset"]) == 2
+    assert "only=tset is unknown: did you mean test?" in capsys.readouterr().err
     for step, first in (("pictures", "to_finding"), ("equal_time", "residual")):
         assert main([f"data={data}", f"output={tmp_path / 'early'}", f"only={step}"]) == 2
         assert f"run only={first} first" in capsys.readouterr().err

@@ -110,6 +110,7 @@ def test_a_network_whose_package_is_missing_is_left_out_and_said(tmp_path: Path)
         ("networks=monai_nuet", ("networks=monai_nuet is unknown", "monai_unet")),
         ("image=24", ("image is no option of quality.py: did you mean images?",)),
         ("model=unet", ("model=unet is chosen by networks=...",)),
+        ("trainer.max_epochs=3", ("trainer.max_epochs=3 says nothing here", "images=...")),
         ("seed=3", ("seed=3 is chosen by", "seeds=...")),
         ("seeds=-1", ("seeds=[-1] must be at least 0",)),
         ("seeds=1,1", ("seeds=[1, 1]", "each once")),

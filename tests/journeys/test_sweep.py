@@ -10,7 +10,7 @@ import pytest
 from helpers import PHANTOMS, assert_refused, lungseg, metrics_of, table, train
 from processes import finished, none_left, processes_of, running, wait_for
 
-from lungseg.evaluation.outcomes import Outcome, as_csv, as_table, ranked
+from lungseg.evaluation.outcomes import Outcome, as_csv, as_table, chosen, ranked
 
 QUICK = (*PHANTOMS, "trainer.max_epochs=1", "logger=csv")
 
@@ -188,9 +188,21 @@ def outcome(job: int, val_iou: float | None, words: tuple[str, ...] = ("loss=bce
     return Outcome(job, Path(str(job)), words, status, 0 if val_iou else -9, "" if val_iou else "it failed", val_iou, None, 1.5)
 
 
-def test_the_best_job_comes_first_and_one_without_a_score_last() -> None:
-    outcomes = [outcome(0, None), outcome(1, 0.5), outcome(2, 0.9), outcome(3, 0.5)]
-    assert [one.job for one in ranked(outcomes)] == [2, 1, 3, 0]
+def test_the_best_job_comes_first_and_one_without_a_score_is_not_ranked() -> None:
+    outcomes = [outcome(job, score, (f"lr={job}",)) for job, score in enumerate((None, 0.5, 0.9, 0.5))]
+    assert [one.job for (one,) in ranked(outcomes, [])] == [2, 1, 3]
+
+
+def test_choices_are_ranked_by_the_mean_of_their_folds_and_an_easy_fold_wins_nothing() -> None:
+    scores = {"a": (0.7, 0.99, 0.7), "b": (0.8, 0.97, 0.8), "c": (0.99, 0.99, None)}
+    jobs = [
+        outcome(10 * fold + place, score, (f"model={name}", f"data.fold={fold}"))
+        for place, (name, folds) in enumerate(scores.items())
+        for fold, score in enumerate(folds)
+    ]
+    by_choice = ranked(jobs, ["data.fold"])
+    assert [chosen(one[0], ["data.fold"]) for one in by_choice] == [("model=b",), ("model=a",), ("model=c",)]
+    assert [one.job for one in by_choice[0]] == [1, 11, 21]
 
 
 def test_the_table_has_a_row_for_every_job() -> None:

@@ -240,20 +240,34 @@ def test_help_is_there() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words",
+    ("words", "best", "opened"),
     [
-        ("experiment=ablation", "loss=dice", "augmentation=none", "seed=0,1", "trainer.max_epochs=1"),
-        ("experiment=convergence", "seed=0", "model=unet_small,resunet_small", "preprocess.size=64", "trainer.max_epochs=2"),
-        ("experiment=crossval", "data.folds=3", "data.fold=0,1,2", "trainer.max_epochs=1"),
+        (
+            ("experiment=ablation", "loss=dice", "augmentation=none", "seed=0,1", "trainer.max_epochs=1"),
+            "best choice      model=",
+            2,
+        ),
+        (
+            ("experiment=convergence", "seed=0", "model=unet_small,resunet_small", "preprocess.size=64", "trainer.max_epochs=2"),
+            "best checkpoint  sweep",
+            1,
+        ),
+        (("experiment=crossval", "data.folds=3", "data.fold=0,1,2", "trainer.max_epochs=1"), "of 3 jobs, each judged on other", 3),
     ],
-    ids=lambda words: words[0],
+    ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )
-def test_an_experiment_and_its_report(words: tuple[str, ...]) -> None:
-    """The real thing, small: phantoms, as a student tries it."""
+def test_an_experiment_and_its_report(words: tuple[str, ...], best: str, opened: int) -> None:
+    """The real thing, small: phantoms, as a student tries it. The Test set is opened for all folds of the best choice."""
     trained = lungseg("train", *PHANTOMS, "trainer=debug", "logger=csv", *words, "hydra.sweep.dir=sweep")
     assert trained.code == 0, trained.err
     assert "lungseg report sweep" in trained.out
+    assert best in trained.out
     text = report("sweep")
     jobs = len(list(Path("sweep").glob("*/metrics.json")))
     assert f"jobs finished **{jobs} of {jobs}**" in text
     assert rows(text, "Choices")[1:]
+    again = lungseg(
+        "train", *PHANTOMS, "trainer=debug", "logger=csv", *words, "hydra.sweep.dir=sweep", "sweep.resume=true", "test=best"
+    )
+    assert again.code == 0, again.err
+    assert sum("test/iou" in path.read_text(encoding="utf-8") for path in Path("sweep").glob("*/metrics.json")) == opened

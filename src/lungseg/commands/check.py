@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +96,17 @@ def _check(options: Options) -> int:
         log.info(f"  in full  {from_here(output / 'check.json')}")
         if not found.faults and options.data_root is not None and parts["train"]:
             kind = "volumes" if all(case.is_volume for cases in parts.values() for case in cases) else "folder"
-            log.info(f"  train    lungseg train data={kind} data.root={as_typed(options.data_root)}")
+            log.info(f"  train    lungseg train data={kind} data.root={as_typed(options.data_root)}{_said(options)}")
         log.info(_verdict(found))
     return PARTLY if found.faults else 0
+
+
+def _said(options: Options) -> str:
+    """What was said of the masks and the patients, as words of a training's command."""
+    values = {"data.mask_values": options.data_mask_values, "data.ignore_values": options.data_ignore_values}
+    words = [f"{name}=[{','.join(f'{value:g}' for value in some)}]" for name, some in values.items() if some]
+    regex = unquoted(options.data_patient_regex)
+    return "".join(f" {shlex.quote(word)}" for word in [*([f"data.patient_regex={regex}"] if regex else []), *words])
 
 
 def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, Sequence[FileCase]]]":

@@ -121,6 +121,9 @@ def sentence(error: Exception, words: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read: settings are written key=value; quote what holds spaces, commas or brackets."
     several = re.match(r"Ambiguous value for argument '(.*?)'", str(error))
+    shows = next((word for word in words if word.partition("=")[0] in SHOW_FLAGS), None)
+    if several and shows:
+        return f"{several[1]} names several values, and {shows} shows one job: give one of them."
     if several:
         return f"{several[1]} names several values: add --multirun to try one after the other, or write a list in brackets."
     cause = error.__cause__

@@ -30,12 +30,14 @@ from lungseg.commands.folders import (
 from lungseg.commands.plan import SHUFFLE_SEED, Plan, planned
 from lungseg.commands.rank import FULL, RANK, TEST_ONLY, UNTESTED
 from lungseg.config import GROUPS, VALUES, job
-from lungseg.errors import UserError
-from lungseg.evaluation.outcomes import FINISHED, Outcome, as_csv, as_table, outcome_of, ranked
+from lungseg.errors import UserError, count_of
+from lungseg.evaluation.jobs import read_json
+from lungseg.evaluation.outcomes import FINISHED, Outcome, as_csv, as_table, chosen, outcome_of, ranked
 from lungseg.evaluation.sweeps import REPEATS
 from lungseg.evaluation.tables import PLAN
 from lungseg.files import write_text
 from lungseg.log import messages
+from lungseg.signatures import setting
 from lungseg.training.launch import RunFailed, end_with, launch, rank_count
 from lungseg.training.state import STATE
 
@@ -76,11 +78,18 @@ class Sweep:
         )
 
     def _keep_plan(self, plan: Plan) -> None:
+        before = read_json(plan.folder / PLAN).get("jobs", []) if (plan.folder / PLAN).is_file() else []
+        left = [entry["folder"] for entry in before if entry["folder"] not in {one.place for one in plan.jobs}]
         jobs = [{"job": one.number, "folder": one.place, "overrides": one.words} for one in plan.jobs]
         write_text(plan.folder / PLAN, json.dumps({"command": self.command, "jobs": jobs}, indent=1))
         for one in plan.jobs:
             write_config(plan.folder / one.place, one.config)
         print(f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}, all checked, in {from_here(plan.folder)}", flush=True)
+        if left:
+            print(
+                f"Jobs of an earlier command are no part of the sweep any more, and stay in their folders: {', '.join(left)}",
+                flush=True,
+            )
 
     def _launched(self, plan: Plan) -> str | None:
         """Lets Hydra's launcher run the jobs; gives what is to be said if the launcher itself failed."""
@@ -92,34 +101,34 @@ class Sweep:
         return None
 
     def _finished(self, plan: Plan, launcher_failed: str | None) -> int:
-        """Ranks the jobs, opens the Test set for the best, and says what was found."""
-        outcomes = ranked(_outcomes(plan))
-        finished = [one for one in outcomes if one.status == FINISHED]
-        best = finished[0] if finished and not _is_cross_validation(plan) else None
+        """Ranks the choices, opens the Test set for the best, and says what was found."""
+        outcomes, repeats = _outcomes(plan), REPEATS if _judge_other_patients(plan) else ()
+        choices = ranked(outcomes, repeats)
+        best = choices[0] if choices else []
         wrong = [f"job {one.job} ({' '.join(one.words)}) {one.status}: {one.error}" for one in outcomes if one.status != FINISHED]
         unfinished = len(wrong)
         if launcher_failed:
             wrong.append(launcher_failed)
-        for one in outcomes:
+        for one in (one for jobs in choices for one in jobs):
             when = read_config(one.folder)["test"]
-            if one.status == FINISHED and one.test_iou is None and (when == "always" or (when == "best" and one is best)):
+            if one.test_iou is None and (when == "always" or (when == "best" and one in best)):
                 try:
                     launch(RANK, one.folder, [self.command, TEST_ONLY, "", ""], ranks=1)
                 except RunFailed as failure:
                     wrong.append(f"the Test set could not be opened for job {one.job}: {failure}")
-        outcomes = ranked(_outcomes(plan))
+        outcomes = _outcomes(plan)
+        choices = ranked(outcomes, repeats)
+        outcomes = [*(one for jobs in choices for one in jobs), *(one for one in outcomes if one.status != FINISHED)]
         write_text(plan.folder / "sweep.csv", as_csv(outcomes))
         print(f"\n{as_table(outcomes)}\n")
-        tested = [str(one.job) for one in outcomes if one.test_iou is not None]
+        tested = [one for one in outcomes if one.test_iou is not None]
         if tested:
-            print(f"  Test set         opened for job {', '.join(tested)}")
-        if best is not None:
-            print(f"  best checkpoint  {from_here(best.folder / 'checkpoints' / 'best.ckpt')}  (job {best.job})")
-            print(f"  predict with     {predict_command(best.folder, self.command)}")
-        elif finished:
-            ious = [one.val_iou for one in finished if one.val_iou is not None]
-            spread = f"{sum(ious) / len(ious):.4f}, {min(ious):.4f} to {max(ious):.4f}" if ious else "none"
-            print(f"  mean val/iou     {spread}; of {len(finished)} folds, each of other patients, none is the best")
+            print(f"  Test set         opened for {_named(tested)}")
+        if repeats and choices:
+            self._say_choice(choices, repeats)
+        elif best:
+            print(f"  best checkpoint  {from_here(best[0].folder / 'checkpoints' / 'best.ckpt')}  ({_named(best)})")
+            print(f"  predict with     {predict_command(best[0].folder, self.command)}")
         print(f"  table            {from_here(plan.folder / 'sweep.csv')}")
         print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}")
         print(f"  compared         lungseg report {as_typed(plan.folder)}", flush=True)
@@ -130,7 +139,16 @@ class Sweep:
                 f"{unfinished} of {len(outcomes)} did not finish; sweep.resume=true added to the command tries again.",
                 file=sys.stderr,
             )
-        return PARTLY if finished and wrong else 0 if finished else REFUSED
+        return PARTLY if choices and wrong else 0 if choices else REFUSED
+
+    def _say_choice(self, choices: Sequence[Sequence[Outcome]], repeats: Sequence[str]) -> None:
+        """Of jobs that judge other patients each none is the best: the one with the easiest patients has the highest score."""
+        best = choices[0]
+        if len(choices) > 1:
+            print(f"  best choice      {' '.join(chosen(best[0], repeats))}  ({_named(best)})")
+        ious = [one.val_iou for one in best if one.val_iou is not None]
+        spread = f"{sum(ious) / len(ious):.4f}, {min(ious):.4f} to {max(ious):.4f}" if ious else "none"
+        print(f"  mean val/iou     {spread}; of {count_of(len(best), 'job')}, each judged on other patients: none is the best")
 
 
 def _folder_to_go_on_with(plan: Plan) -> Path:
@@ -173,10 +191,13 @@ def _refuse_what_would_be_lost(plan: Plan) -> None:
         )
 
 
-def _is_cross_validation(plan: Plan) -> bool:
-    """Whether jobs differ in their validation patients, and in what is no choice."""
-    varied = {word.partition("=")[0] for one in plan.jobs for word in one.words}
-    return "data.fold" in varied and varied <= set(REPEATS)
+def _judge_other_patients(plan: Plan) -> bool:
+    """Whether jobs differ in who validates, so that their scores are no match for each other."""
+    return any(len({str(setting(one.config, name)) for one in plan.jobs}) > 1 for name in REPEATS if name != "seed")
+
+
+def _named(outcomes: Sequence[Outcome]) -> str:
+    return f"job{'s' if len(outcomes) > 1 else ''} {', '.join(str(one.job) for one in outcomes)}"
 
 
 def _outcomes(plan: Plan) -> list[Outcome]:

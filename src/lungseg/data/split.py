@@ -90,7 +90,10 @@ class Holdout:
         if self.folds < 2:
             raise UserError(f"data.folds={self.folds} must be 2 or more, or null.")
         if not 0 <= self.fold < self.folds:
-            raise UserError(f"data.fold={self.fold} must be 0 to {self.folds - 1}, for data.folds={self.folds}.")
+            every = ",".join(map(str, range(self.folds)))
+            raise UserError(
+                f"data.fold={self.fold} must be 0 to {self.folds - 1} for data.folds={self.folds}: data.fold={every} in a sweep."
+            )
         if self.patients is not None:
             raise UserError("data.folds must be null beside data.val_patients: give one of them.")
 

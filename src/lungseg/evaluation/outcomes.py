@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended, ranked by ``val/iou``."""
+"""How the jobs of a sweep ended, and which choice is the best by ``val/iou``."""
 
 import csv
 import io
@@ -56,9 +56,26 @@ def outcome_of(folder: Path, job: int, words: Sequence[str]) -> Outcome:
     )
 
 
-def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The best first; those without a score last, in their own order."""
-    return sorted(outcomes, key=lambda one: (math.inf if one.val_iou is None else -one.val_iou, one.job))
+def ranked(outcomes: Sequence[Outcome], repeats: Sequence[str]) -> list[list[Outcome]]:
+    """The finished jobs by what they chose, which are all words but those of ``repeats``: the best choice first.
+
+    A choice is as good as the mean of its jobs; one with fewer finished jobs, which may be the easier ones, comes after.
+    """
+    choices: dict[tuple[str, ...], list[Outcome]] = {}
+    for one in sorted(outcomes, key=lambda one: one.job):
+        if one.status == FINISHED:
+            choices.setdefault(chosen(one, repeats), []).append(one)
+    return sorted(choices.values(), key=lambda jobs: (-len(jobs), -mean_iou(jobs)))
+
+
+def chosen(one: Outcome, repeats: Sequence[str]) -> tuple[str, ...]:
+    """Its words but those of ``repeats``."""
+    return tuple(word for word in one.words if word.partition("=")[0] not in repeats)
+
+
+def mean_iou(jobs: Sequence[Outcome]) -> float:
+    """The mean ``val/iou``; minus infinity where a job has none."""
+    return sum(-math.inf if one.val_iou is None else one.val_iou for one in jobs) / len(jobs)
 
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
