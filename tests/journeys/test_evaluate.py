@@ -144,7 +144,7 @@ def test_a_bad_case_is_named_and_the_others_are_judged(slices: Path) -> None:
         "sub/p1_a_mask": "cannot be read",
         "sub/p1_b": "has no true mask",
         "sub/p2_a_mask": "has no predicted mask",
-        "sub/p2_b_mask": "give the mask of this image",
+        "sub/p2_b_mask": "has 32 x 32 pixels but",
     }
     for name, sentence in said.items():
         assert sentence in rows[name]["error"]
@@ -212,7 +212,7 @@ def test_a_prediction_said_the_same_of_itself(seeing_file: Path, tmp_path: Path)
         (["predictions={made}", "truth={truth}", "patient_regex=("], "patient_regex='(' is no regular expression"),
         (["predictions={made}", "truth={truth}", "patient_regex=x"], "finds no patient in"),
         (["predictions={made}", "truth={truth}", "output={made}/out"], "lies among the images or masks"),
-        (["predictions={made}", "truth={other}"], "none of the 6 images"),
+        (["predictions={made}", "truth={other}"], "none of the 6 predictions in"),
         (["predictions={made}", "truth={other}/z.png"], "is no folder"),
         (["predictions={made}", "truth={truth}", "prediction=1"], "did you mean predictions?"),
         (["{made}", "{truth}"], "made is no option of evaluate: evaluate takes predictions=DIR truth=DIR"),

@@ -109,7 +109,7 @@ def find_cases(predictions: Path, truth: Path, patient_regex: str | None, withou
             raise UserError(f"{name}={folder} is no folder: give the folders of both masks, or two files.")
     own, true = find_images(predictions, (truth, *without)), find_images(truth, (predictions, *without))
     alone: list[str] = []
-    pairs = pair_files(predictions, truth, own, true, alone)
+    pairs = pair_files(predictions, truth, own, true, alone, ("prediction", "true mask"))
     if not pairs:
         raise UserError(alone[0])
     paired = {path for pair in pairs for path in (pair.image, pair.mask)}

@@ -57,12 +57,14 @@ def pair_files(
     image_files: Sequence[Path] | None = None,
     mask_files: Sequence[Path] | None = None,
     unpaired: list[str] | None = None,
+    kinds: tuple[str, str] = ("image", "mask"),
 ) -> list[Pair]:
     """Each image below one folder with its mask below another, sorted by image.
 
     Args:
         image_files, mask_files: the files below the two folders that count; None: all that ``find_images`` finds.
         unpaired: where given, files without a partner are told in this list, and the others are paired.
+        kinds: what the two are called in errors.
 
     A mask has the image's relative sub-folder and its stem, or that stem with one of ``MASK_SUFFIXES`` or
     ``MASK_PREFIXES``, or without ``CHANNEL``. The better fit wins: the same stem before a marked one, the same case before
@@ -71,6 +73,7 @@ def pair_files(
     Raises:
         UserError: a folder is missing or empty, a file has no partner, or one has two.
     """
+    kind, partner = kinds
     image_files = find_images(images) if image_files is None else sorted(image_files)
     mask_files = find_images(masks) if mask_files is None else sorted(mask_files)
     for folder, files in ((images, image_files), (masks, mask_files)):
@@ -82,7 +85,7 @@ def pair_files(
     for image in image_files:
         fitting = fitting_masks(image, images)
         if len(fitting) > 1:
-            raise UserError(f"{image} has {len(fitting)} masks ({_names(fitting, masks)}): keep one of them.")
+            raise UserError(f"{image} has {len(fitting)} {partner}s ({_names(fitting, masks)}): keep one of them.")
         if fitting:
             pairs.append(Pair(image, fitting[0]))
         else:
@@ -92,17 +95,17 @@ def pair_files(
         owners[pair.mask].append(pair.image)
     for mask, shared in owners.items():
         if len(shared) > 1:
-            raise UserError(f"{mask} fits {len(shared)} images ({_names(shared, images)}): give each its own mask.")
+            raise UserError(f"{mask} fits {len(shared)} {kind}s ({_names(shared, images)}): give each its own {partner}.")
     unused = [mask for mask in mask_files if mask not in owners]
     if not pairs and len(image_files) > 1:
         raise UserError(
-            f"none of the {len(image_files)} images in {images} ({_names(image_files, images)}) has a mask in {masks} "
-            f"({_names(mask_files, masks)}): give each image a mask of the same sub-folder and stem."
+            f"none of the {len(image_files)} {kind}s in {images} ({_names(image_files, images)}) has a {partner} in {masks} "
+            f"({_names(mask_files, masks)}): give each {kind} a {partner} of the same sub-folder and stem."
         )
     if alone or unused:
-        parts = [f"{_lacking(alone, 'image')} no mask in {masks} ({_names(alone, images, len(alone))})"] if alone else []
-        parts += [f"{_lacking(unused, 'mask')} no image in {images} ({_names(unused, masks, len(unused))})"] if unused else []
-        sentence = f"{' and '.join(parts)}: give each image a mask of the same sub-folder and stem, or remove it."
+        parts = [f"{_lacking(alone, kind)} no {partner} in {masks} ({_names(alone, images, len(alone))})"] if alone else []
+        parts += [f"{_lacking(unused, partner)} no {kind} in {images} ({_names(unused, masks, len(unused))})"] if unused else []
+        sentence = f"{' and '.join(parts)}: give each {kind} a {partner} of the same sub-folder and stem, or remove it."
         if unpaired is None:
             raise UserError(sentence)
         unpaired.append(sentence)
