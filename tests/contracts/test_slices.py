@@ -414,15 +414,21 @@ def test_grey_edges_are_cut_at_half_range_with_a_warning(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "pixels",
     [
-        RNG.integers(0, 256, (64, 64)),
         np.where(DISC, 1, 0) + np.eye(64, dtype=int) * (DISC == 1),  # 0, 1 and a little 2: classes, not edges
         np.where(np.eye(64), 255, DISC),  # 1 is near 0 here, but is it background?
         np.where(DISC, 0.5, np.eye(64)),
     ],
-    ids=["a picture", "few pixels of a third class", "0, 1, 255", "fractions"],
+    ids=["few pixels of a third class", "0, 1, 255", "fractions"],
 )
 def test_more_values_are_refused_with_the_remedy(pixels: NDArray[Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mask\.npy .*values \(0, .*data\.mask_values=\[\.\.\.\]"):
+        labels_of(tmp_path, pixels)
+
+
+@pytest.mark.parametrize("pixels", [RNG.integers(-900, 300, (64, 64)), RNG.random((64, 64))], ids=["a slice", "probabilities"])
+def test_many_values_are_no_mask_and_may_be_an_image_or_probabilities(pixels: NDArray[Any], tmp_path: Path) -> None:
+    said = r"mask\.npy looks like an image and not a mask, it holds \d+ values \(\S+ to \S+\): .*cut a map of probabilities"
+    with pytest.raises(UserError, match=said + r".*data\.mask_values=\[\.\.\.\]"):
         labels_of(tmp_path, pixels)
 
 

@@ -458,7 +458,7 @@ def test_truth_that_does_not_fit(checkpoint_file: Path, images: Path, tmp_path: 
     write_png(truth / "a.png", chest(32)[1] * 255)
     done = predict(checkpoint_file, images, tmp_path / "out", f"truth={truth}")
     assert done.code == 1
-    assert "a.png has the shape" in table(tmp_path / "out" / "summary.csv")[0]["error"]
+    assert "a.png has 32 x 32 pixels but" in table(tmp_path / "out" / "summary.csv")[0]["error"]
     (truth / "b.png").unlink()
     assert_refused(predict(checkpoint_file, images, tmp_path / "two", f"truth={truth}"), "b.tif")
 

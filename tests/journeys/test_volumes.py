@@ -496,11 +496,12 @@ def test_truth_of_another_shape_is_refused_where_nothing_places_it(seeing_file: 
     write_slice(tmp_path / "other", tmp_path / "wide", "a.png", seed=0, side=80)
     done = predict(seeing_file, tmp_path / "in", tmp_path / "out", f"truth={tmp_path / 'wide'}")
     assert done.code == 1
-    assert "give the mask of this image" in row(tmp_path / "out", "a.png")["error"]
+    assert "resize the former by nearest neighbour" in row(tmp_path / "out", "a.png")["error"]
     volume = save(tmp_path / "b.nii.gz")
     done = predict(seeing_file, volume, tmp_path / "out_b", f"truth={tmp_path / 'wide' / 'a.png'}")
     assert done.code == 1
-    assert "give the mask of this image" in row(tmp_path / "out_b", "b.nii.gz")["error"]
+    said = row(tmp_path / "out_b", "b.nii.gz")["error"]  # a picture has one slice only, which no other size helps
+    assert said.endswith(": give the mask that belongs there.")
 
 
 # What goes wrong

@@ -105,7 +105,7 @@ def test_an_image_and_a_mask_of_two_sizes_are_refused(dataset: Path) -> None:
     np.save(dataset / "Train" / "Images" / "p01_z.npy", np.zeros((64, 32), np.float32))
     write_slice(dataset / "elsewhere", dataset / "Train" / "Masks", "p01_z.png", 0)
     split = FolderSource(str(dataset), val_patients=["p02"], patient_regex=r"p\d+").split()
-    with pytest.raises(UserError, match=r"p01_z\.npy is 64 x 32 but its mask .*p01_z\.png is 64 x 64"):
+    with pytest.raises(UserError, match=r"p01_z\.png has 64 x 64 pixels but .*p01_z\.npy has 32 x 64: resize the former"):
         in_memory(split.train, Preprocess(32), keep_truth=False)
 
 

@@ -13,7 +13,7 @@ from lungseg.errors import UserError
 from lungseg.imaging.greys import HU, Judgement
 from lungseg.imaging.readers import read
 from lungseg.imaging.slices import DICOM_SUFFIXES, VOLUME_SUFFIXES, read_mask, read_stack, suffix_of, to_labels
-from lungseg.imaging.truths import read_truth
+from lungseg.imaging.truths import check_alike, read_truth
 from lungseg.imaging.units import Rescaled, as_seen
 from lungseg.imaging.walk import walk
 from lungseg.imaging.whole import files_of
@@ -125,11 +125,8 @@ class FileCase:
 
     def _picture(self) -> Stack:
         stored, image = read_mask(self.mask), read_stack(self.image)
+        check_alike(self.mask, stored, self.image, image)
         labels = to_labels(stored, self.mask, self.lung_values, self.ignore_values)
-        if image.shape != labels.shape:
-            raise UserError(
-                f"{self.image} is {_size(image.shape)} but its mask {self.mask} is {_size(labels.shape)}: they must be alike."
-            )
         is_given = (self.slope, self.intercept) != (1.0, 0.0)
         return Stack(Rescaled(image, self.slope, self.intercept) if is_given else image, labels, stored)
 
@@ -180,7 +177,3 @@ def _fingerprint(file: Path) -> tuple[str, int, int]:
     except OSError as error:
         raise UserError(f"{file} cannot be opened ({error.strerror}): it was there when the files were listed.") from error
     return file.name, found.st_size, found.st_mtime_ns
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(side) for side in (shape[1:] if shape[0] == 1 else shape))

@@ -271,6 +271,11 @@ def _lowest_lung_value(values: NDArray[Any], path: Path, is_picture: bool, optio
     margin = END_SHARE * (high - low) if is_picture and len(found) > 4 else 0.0
     between = counts[(found > low + margin) & (found < high - margin)].sum() / counts.sum()
     is_label_map = high - low < SMALL_LABELS and bool((found == np.round(found)).all())
+    if len(found) > SMALL_LABELS and between > BETWEEN_SHARE:
+        raise UserError(
+            f"{path} looks like an image and not a mask, it holds {len(found)} values ({low:g} to {high:g}): give the mask, "
+            f"cut a map of probabilities at its threshold first, or say which of many labels are lung, {option}."
+        )
     if is_label_map or between > BETWEEN_SHARE:
         shown = ", ".join(f"{value:g}" for value in found[:8]) + (", ..." if len(found) > 8 else "")
         raise UserError(

@@ -59,10 +59,20 @@ def read_truth(
         stored, doubts = _on(grid, given, given.grid, mask, image)
     else:
         stored, doubts = read_mask(mask), ()
-    shape = volume.canonical().voxels.shape
-    if stored.shape != shape:
-        raise UserError(f"{mask} has the shape {stored.shape} but {image} has {shape}: give the mask of this image.")
+    check_alike(mask, stored, image, volume.canonical().voxels)
     return Truth(labels_of(stored, mask, lung_values, ignore_values, option), stored, doubts)
+
+
+def check_alike(mask: Path, stored: NDArray[Any], image: Path, voxels: NDArray[Any]) -> None:
+    """Refuses a mask (Z, H, W) that has not the shape of its image.
+
+    Raises:
+        UserError: both sizes as a picture has them, columns first.
+    """
+    own, wanted = (" x ".join(map(str, shape[:0:-1] if shape[0] == 1 else shape[::-1])) for shape in (stored.shape, voxels.shape))
+    if stored.shape != voxels.shape:
+        remedy = "resize the former by nearest neighbour, or " if len(stored) == len(voxels) else ""
+        raise UserError(f"{mask} has {own} pixels but {image} has {wanted}: {remedy}give the mask that belongs there.")
 
 
 def labels_of(

@@ -17,7 +17,7 @@ from lungseg.errors import UserError
 from lungseg.files import CannotWrite, writing
 from lungseg.imaging.readers import Scan, read, read_series
 from lungseg.imaging.slices import read_mask, to_labels
-from lungseg.imaging.truths import Truth, read_truth
+from lungseg.imaging.truths import Truth, check_alike, read_truth
 from lungseg.imaging.volume import Volume
 from lungseg.inference.items import Extras, Item, Result
 from lungseg.inference.outputs import as_slices, write
@@ -282,9 +282,6 @@ def _truth(item: Item, volume: Volume, extras: Extras) -> Truth | None:
     if item.is_volume:
         return read_truth(item.truth, volume, item.image, extras.mask_values, extras.ignore_values, NAME_VALUES)
     stack = read_mask(item.truth)
-    if stack.shape != volume.voxels.shape:
-        raise UserError(
-            f"{item.truth} has the shape {stack.shape} but {item.image} has {volume.voxels.shape}: give the mask of this image."
-        )
+    check_alike(item.truth, stack, item.image, volume.voxels)
     stack = as_slices(replace(volume, voxels=stack)).voxels
     return Truth(to_labels(stack, item.truth, extras.mask_values, extras.ignore_values, NAME_VALUES), stack)
