@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,15 @@ from rich.console import Console
 from lungseg.files import writing
 
 log = logging.getLogger("lungseg")
+SAID = 10  # sentences of a kind on the screen
+
+
+def say(level: Callable[[str], None], sentences: Sequence[str], rest: str) -> None:
+    """The first sentences of a kind; of more of them their number, and what ``rest`` says: what they are and where all stand."""
+    for sentence in sentences[:SAID]:
+        level(sentence)
+    if len(sentences) > SAID:
+        level(f"... and {len(sentences) - SAID} more {rest}")
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Container[int]) -> list[str]:

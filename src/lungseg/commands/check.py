@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,6 @@ from lungseg.errors import UserError, count_of
 if TYPE_CHECKING:
     from lungseg.data.cases import FileCase
     from lungseg.data.check import Findings
-
-SAID = 10  # sentences of a kind on the screen
 
 HELP = """\
 lungseg check: looks for the faults of a data set before a training learns them.
@@ -76,7 +74,7 @@ def _check(options: Options) -> int:
     from lungseg.data.check_report import as_json, as_page, as_screen, suspicious_picture
     from lungseg.files import write_text
     from lungseg.imaging.writers import write_picture
-    from lungseg.log import log, messages
+    from lungseg.log import log, messages, say
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
@@ -90,8 +88,9 @@ def _check(options: Options) -> int:
         if found.shown:
             write_picture(output / "suspicious.png", suspicious_picture(found))
         log.info(as_screen(found))
-        _say(log.warning, [f"{one.case.name}: {'; '.join(one.sentences)}" for one in found.odd()], "pairs to look at")
-        _say(log.error, found.faults, "faults")
+        everything = "all on the page and in check.json"
+        say(log.warning, [f"{one.case.name}: {'; '.join(one.sentences)}" for one in found.odd()], f"pairs to look at, {everything}")
+        say(log.error, found.faults, f"faults, {everything}")
         log.info(f"\n  look at  {from_here(output / 'check.html')}  (the oddest as pictures, which are in suspicious.png too)")
         log.info(f"  in full  {from_here(output / 'check.json')}")
         if not found.faults and options.data_root is not None and parts["train"]:
@@ -132,13 +131,6 @@ def _parts(options: Options, unpaired: list[str]) -> "tuple[Path, Mapping[str, S
         return options.data_root, FolderSource(str(options.data_root), **shared).parts(unpaired)
     assert options.data_manifest is not None
     return options.data_manifest, ManifestSource(str(options.data_manifest), **shared).parts()
-
-
-def _say(level: Callable[[str], None], sentences: Sequence[str], what: str) -> None:
-    for sentence in sentences[:SAID]:
-        level(sentence)
-    if len(sentences) > SAID:
-        level(f"... and {len(sentences) - SAID} more {what}, all on the page and in check.json")
 
 
 def _verdict(found: "Findings") -> str:

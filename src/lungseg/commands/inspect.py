@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lungseg.inference.inspection import Entry
 
 WIDE = 170  # columns, where no terminal says how many
-SAID = 20  # scans with doubts that are told one by one
 
 HELP = """\
 lungseg inspect: what lies in a file or a folder: DICOM series, volumes and pictures, their geometry, the unit of their grey
@@ -69,7 +68,7 @@ def _inspect(options: Options) -> int:
     from rich.console import Console
 
     from lungseg.inference.inspection import inspect
-    from lungseg.log import log, messages
+    from lungseg.log import log, messages, say
 
     console = Console(soft_wrap=True)
     with messages(console, level=logging.WARNING if options.quiet else logging.INFO):
@@ -82,11 +81,8 @@ def _inspect(options: Options) -> int:
         if found.entries:
             wide = console if console.is_terminal else Console(width=WIDE)
             wide.print(_table(found.entries))
-        odd = [entry for entry in found.entries if entry.doubts]
-        for entry in odd[:SAID]:
-            log.warning(f"{entry.name}: {'; '.join(entry.doubts)}")
-        if len(odd) > SAID:
-            log.warning(f"... and {len(odd) - SAID} more, all in json=FILE")
+        odd = [f"{entry.name}: {'; '.join(entry.doubts)}" for entry in found.entries if entry.doubts]
+        say(log.warning, odd, "scans with doubts, all in json=FILE")
         _say_left_out([(entry.name, entry.verdict) for entry in found.entries if not entry.segmented])
         _say_left_out(found.skipped)
         taken = sum(entry.segmented for entry in found.entries)
