@@ -1,5 +1,9 @@
 """The one error that a user is meant to read."""
 
+from collections.abc import Sequence
+
+NAMED = 10  # names in a sentence, then a count
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do about it, in one sentence.
@@ -16,6 +20,12 @@ def printable(thing: object, most: int = 200) -> str:
     text = " ".join(str(thing).split())
     text = "".join(letter if letter.isprintable() else "?" for letter in text[: most + 1])
     return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def named(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more
 
 
 def count_of(number: int, thing: str = "file") -> str:

@@ -125,8 +125,7 @@ def test_two_files_and_the_values_that_are_lung(tmp_path: Path) -> None:
     write_png(truth, np.where(mask == 1, 50, np.where(mask == 2, 90, 0)).astype(np.uint8))
     write_png(made, np.where(mask == 1, 3, np.where(mask == 2, 4, 7)).astype(np.uint8))
     done = evaluate(made, truth, tmp_path / "out", "mask_values=50,90")
-    assert done.code == 1
-    assert "prediction_values=1,2" in done.err + done.out
+    assert_refused(done, f"{made} is no two-valued mask", "prediction_values=1,2")
     done = evaluate(made, truth, tmp_path / "out", "mask_values=50", "ignore_values=90", "prediction_values=3,4")
     assert (done.code, done.err) == (0, "")
     assert float(table(tmp_path / "out" / "cases.csv")[0]["iou"]) == 1
@@ -143,7 +142,7 @@ def test_a_bad_case_is_named_and_the_others_are_judged(slices: Path) -> None:
     said = {
         "sub/p1_a_mask": "cannot be read",
         "sub/p1_b": "has no true mask",
-        "sub/p2_a_mask": "has no predicted mask",
+        "sub/p2_a_mask": "has no prediction",
         "sub/p2_b_mask": "has 32 x 32 pixels but",
     }
     for name, sentence in said.items():
@@ -152,6 +151,47 @@ def test_a_bad_case_is_named_and_the_others_are_judged(slices: Path) -> None:
         assert rows[name]["error"] in done.out
     assert [name for name, row in rows.items() if row["iou"]] == ["sub/p3_a_mask", "sub/p3_b_mask"]
     assert "2 cases of 2 patients, 4 more could not be judged" in done.out
+
+
+def test_cases_that_want_the_same_remedy_are_told_in_one_sentence(slices: Path) -> None:
+    for i in range(13):
+        write_png(slices / "truth" / f"q{i:02}.png", chest(64, seed=i)[1])
+    for name in ("p1_a", "p2_a"):
+        write_png(slices / "made" / "sub" / f"{name}.png", np.zeros((32, 40), np.uint8))
+    done = evaluate(slices / "made", slices / "truth", slices / "out", "-q")
+    assert done.code == 1
+    names = ", ".join(f"q{i:02}" for i in range(1, 11))
+    truth, own = slices / "truth", slices / "made" / "sub"
+    assert done.out.splitlines() == [
+        f"Error: {truth / 'q00.png'} has no prediction: give one of its sub-folder and stem, or remove the true mask. "
+        f"The like holds for 12 more cases, each with its reason in cases.csv: {names} and 2 more.",
+        f"Error: {own / 'p1_a.png'} has 40 x 32 pixels but {truth / 'sub' / 'p1_a_mask.png'} has 64 x 64: "
+        "resize the former by nearest neighbour, or give the mask that belongs there. "
+        "The like holds for 1 more case, each with its reason in cases.csv: sub/p2_a_mask.",
+    ]
+    rows = {row["case"]: row["error"] for row in table(slices / "out" / "cases.csv")}
+    assert rows["q12"].startswith(f"{truth / 'q12.png'} has no prediction")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((32, 32), np.uint8), "has 64 x 64 pixels but"),
+        (np.arange(4096, dtype=np.uint16).reshape(64, 64), "looks like an image"),
+    ],
+)
+def test_where_nothing_can_be_judged_an_earlier_result_stays(values: NDArray[np.generic], said: str, slices: Path) -> None:
+    assert evaluate(slices / "made", slices / "truth", slices / "out").code == 0
+    earlier = {name: (slices / "out" / name).read_bytes() for name in files(slices / "out")}
+    for mask in (slices / "truth" / "sub").iterdir():
+        write_png(mask, values)
+    write_png(slices / "truth" / "sub" / "o.png", values)  # which has no prediction, and comes first
+    done = evaluate(slices / "made", slices / "truth", slices / "out")
+    assert_refused(done, "Error: none of 6 pairs of masks can be judged: ", said)
+    assert "Lungs" not in done.out
+    assert {name: (slices / "out" / name).read_bytes() for name in files(slices / "out")} == earlier
+    assert_refused(evaluate(slices / "made", slices / "truth", slices / "other"), said)
+    assert not (slices / "other").exists()
 
 
 def test_lung_where_there_is_none_is_counted(slices: Path) -> None:

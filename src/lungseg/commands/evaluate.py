@@ -37,7 +37,7 @@ lungseg evaluate: says how good masks are, whoever made them.
 A case has a row for both lungs, and one for each where predicted and true masks tell them apart. Means are over patients, the cases
 of each averaged first, with the 95 % interval of a bootstrap over patients; medians are over cases. lungseg compare sets two such
 outputs against each other.
-Exit code: 0 all judged, 1 some could not be, 2 refused.
+Exit code: 0 all judged, 1 some could not be, 2 none could be, or refused.
 
 {definitions}"""
 
@@ -87,11 +87,11 @@ def _evaluated(options: Options, output: Path) -> int:
     from rich.console import Console
 
     from lungseg.evaluation.cases import Judged, Reading, find_cases, judge, sides_unknown, with_sides
-    from lungseg.evaluation.summary import as_csv, as_json, as_screen, cases_csv, summarised
+    from lungseg.evaluation.summary import as_csv, as_json, as_screen, cases_csv, reasons, summarised
     from lungseg.evaluation.worst import picture, worst_first
     from lungseg.files import write_text
     from lungseg.imaging.writers import write_picture
-    from lungseg.log import log, messages
+    from lungseg.log import log, messages, say
     from lungseg.metrics.cases import TOLERANCE
 
     console = Console(soft_wrap=True)
@@ -105,18 +105,17 @@ def _evaluated(options: Options, output: Path) -> int:
         worst: list[Judged] = []
         with progress(console, "evaluating", len(cases), options.quiet) as advance:
             for one in judge(cases, reading):
-                if one.error:
-                    log.error(printable(one.error, most=5000))
                 worst = worst_first([*worst, one])
                 judged.append(replace(one, shown=None))
                 advance()
         if sides_unknown(judged):
             log.warning("the predicted masks hold one value, taken as both lungs; the true ones tell right (1) from left (2).")
         judged = with_sides(judged)
+        summary = summarised(judged)
         for one in judged:
             for doubt in one.doubts:
                 log.warning(f"{printable(one.case.name)}: {doubt}")
-        summary = summarised(judged)
+        say(log.error, reasons(judged), "kinds of reasons why cases could not be judged, all in cases.csv")
         if (output / "cases.csv").is_file():
             log.warning(f"the earlier evaluation in {from_here(output)} is replaced; output=... keeps the next one apart.")
         write_text(output / "cases.csv", cases_csv(judged))

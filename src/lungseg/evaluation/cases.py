@@ -154,9 +154,9 @@ def _case(prediction: Path | None, truth: Path | None, root: Path, pattern: Any)
 
 def _judged(case: Case, reading: Reading) -> Judged:
     if case.truth is None:
-        raise UserError(f"{case.prediction} has no true mask: give one of the same sub-folder and stem, or remove it.")
+        raise UserError(f"{case.prediction} has no true mask: give one of its sub-folder and stem, or remove it.")
     if case.prediction is None:
-        raise UserError(f"{case.truth} has no predicted mask: give one of the same sub-folder and stem, or remove it.")
+        raise UserError(f"{case.truth} has no prediction: give one of its sub-folder and stem, or remove the true mask.")
     volume, true = _truth(case.truth, reading)
     own = read_truth(case.prediction, volume, case.truth, reading.prediction_values, (), OWN)
     grid = volume.canonical().grid

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lungseg.errors import count_of, printable
+from lungseg.errors import UserError, count_of, named, printable
 from lungseg.evaluation.cases import BOTH, NAMES, Judged
 from lungseg.evaluation.tables import short
 from lungseg.log import aligned, cell
@@ -63,9 +63,15 @@ class Summary:
 
 
 def summarised(judged: Sequence[Judged]) -> Summary:
-    """The summary of cases."""
-    lines = [line for side in SIDES for figure in HIGHER_IS_BETTER if (line := _line(judged, side, figure)) is not None]
+    """The summary of cases.
+
+    Raises:
+        UserError: none could be judged.
+    """
     scored = [one for one in judged if not one.error]
+    if not scored:
+        raise _none_judged(judged)
+    lines = [line for side in SIDES for figure in HIGHER_IS_BETTER if (line := _line(judged, side, figure)) is not None]
     sides = [side for side in SIDES if any(side in one.figures for one in scored)]
     free = [_lung_free(one.figures[BOTH]) for one in scored]
     return Summary(
@@ -77,6 +83,15 @@ def summarised(judged: Sequence[Judged]) -> Summary:
         lung_free_slices=sum(number for number, _ in free),
         false_lung_slices=sum(number for _, number in free),
     )
+
+
+def reasons(judged: Sequence[Judged]) -> list[str]:
+    """Why cases could not be judged: of all with the same remedy the sentence of the first, and the names of the others."""
+    alike: dict[str, list[Judged]] = {}
+    for one in judged:
+        if one.error:
+            alike.setdefault(one.error.rpartition(": ")[2], []).append(one)
+    return [_reason(*same) for same in alike.values()]
 
 
 def as_screen(summary: Summary) -> str:
@@ -145,6 +160,19 @@ def _shown(line: Line) -> tuple[str, ...]:
     interval = "" if line.interval is None else f"{short(line.interval.low)} to {short(line.interval.high)}"
     numbers = (short(line.mean), interval, short(line.median), short(line.worst))
     return line.side, TITLES[line.figure], *numbers, printable(line.worst_case), str(line.cases)
+
+
+def _reason(first: Judged, *others: Judged) -> str:
+    said = printable(first.error, most=5000)
+    if not others:
+        return said
+    names = named([one.case.name for one in others])
+    return f"{said} The like holds for {count_of(len(others), 'more case')}, each with its reason in cases.csv: {names}."
+
+
+def _none_judged(judged: Sequence[Judged]) -> UserError:
+    errors = [one.error for one in judged if one.case.prediction and one.case.truth]  # that others lack a partner is not why
+    return UserError(f"none of {len(errors)} pairs of masks can be judged: {errors[0]}" if len(errors) > 1 else errors[0])
 
 
 def _counts(summary: Summary) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lungseg.errors import count_of, printable
+from lungseg.errors import count_of, named, printable
 from lungseg.evaluation.compare import Comparison, Outcome
 from lungseg.evaluation.tables import short
 from lungseg.log import aligned
@@ -14,7 +14,6 @@ from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, TITLES
 from lungseg.metrics.statistics import LEAST_PATIENTS, Interval
 
 LISTED = 20  # cases on the screen
-NAMED = 10
 MAIN = (("iou_3d", "iou"), ("hd95_3d_mm", "hd95_mm", "hd95_px"), ("nsd_3d", "nsd"))  # of each case; the first that there is
 HEAD = ("figure", "A", "B", "A - B", "95 % interval", "p", "A better", "B better", "")
 
@@ -55,16 +54,11 @@ def left_out(found: Comparison) -> Iterator[str]:
         yield f"surface Dice is left out: its tolerance was {said}"
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
-            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {_first(names)}"
+            yield f"only {side} has {count_of(len(names), 'case')} without a partner: {named(names)}"
     for figure in HIGHER_IS_BETTER:
         lost = [case.name for case in found.cases if figure in case.of_one]
         if lost:
-            yield f"{count_of(len(lost), 'case')} without {_named(figure)[0]} on one side, left out of it: {_first(lost)}"
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(printable, names[:NAMED])) + more
+            yield f"{count_of(len(lost), 'case')} without {_named(figure)[0]} on one side, left out of it: {named(lost)}"
 
 
 def as_csv(found: Sequence[tuple[str, Comparison]]) -> str:
