@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def test_the_better_one_wins_in_a_sentence(tmp_path: Path) -> None:
     b = run(tmp_path / "b", HARD, px=2.1)
     done = compare(a, b, f"output={tmp_path / 'out'}")
     assert (done.code, done.err) == (0, "")
+    assert "60 cases of 20 patients are paired." in done.out
+    head, _, _, area = (line.split() for line in done.out.splitlines() if line.startswith(("figure", "IoU", "HD95", "size")))
+    assert head[-5:] == ["A", "better", "B", "better", "equal"]
+    assert area[-3:] == ["0", "0", "20"]
     assert "A beats B in IoU by 0.004" in done.out
     assert "20 patients, p < 0.001)." in done.out
     assert "A beats B in HD95" in done.out
@@ -150,7 +155,11 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
     done = compare(tmp_path / "1", tmp_path / "3")
     assert "Warning: surface Dice is left out: its tolerance was 1 and 3" in done.out
     assert "beats" not in done.out
-    assert compare(tmp_path / "1", tmp_path / "1").out.count("surface Dice") > 0
+    twin = tmp_path / "twin"
+    shutil.copytree(tmp_path / "1", twin)
+    done = compare(tmp_path / "1", twin)
+    assert "surface Dice" in done.out
+    assert done.out.splitlines()[-2:] == ["6 cases of 6 patients are paired.", "A and B are equal in every figure."]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +171,9 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
         (["{a}", "{empty}"], "holds no table with scores"),
         (["{a}", "{begun}"], "is a training that is not finished"),
         (["{sweep}", "{a}"], "is a sweep: lungseg report says"),
+        (["{a}", "{a}"], "a/val_images.csv is on both sides: give another run"),
+        (["{a}", "{b}/../a/val_images.csv"], "is on both sides"),
+        (["{a},{b}", "{b},{a}"], "is on both sides"),
         (["{a},{a}", "{b},{empty}"], "a twice: a run counts once"),
         (["{a},{empty}", "{b},{b}/../b"], "b twice: a run counts once"),
         (["{a}", "{b}", "part=train"], "must be val or test"),

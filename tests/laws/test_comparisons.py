@@ -60,6 +60,29 @@ def test_nothing_beats_itself(a: int) -> None:
 
 
 @QUICK
+@given(a=SEEDS, shift=st.sampled_from([0.0, 0.01]), runs=st.integers(1, 2), patients=st.sampled_from([3, 8]))
+def test_equals_are_told_from_what_differs_anywhere(a: int, shift: float, runs: int, patients: int) -> None:
+    own = replace(cases(a, patients), columns={"iou": np.full(2 * patients, 0.5), "dice": np.full(2 * patients, 0.6)})
+    other = replace(own, columns={**own.columns, "dice": own.columns["dice"] + shift * (np.arange(2 * patients) == a % 6)})
+    first, second, *rest = sentences(compare([own] * runs, [other] * runs))
+    assert first == f"{2 * patients * runs} cases of {patients} patients{' in 2 runs' if runs > 1 else ''} are paired."
+    assert (second == "A and B are equal in every figure.") == (shift == 0)
+    assert bool(rest) == (shift > 0 and patients > 3)
+
+
+def test_figures_have_their_unit_and_those_of_too_few_patients_are_no_tests() -> None:
+    own = replace(cases(1, of_each=1), columns={"iou": np.linspace(0.5, 0.9, 8), "false_lung_pixels": np.arange(8.0)})
+    worse = replace(own, columns={**own.columns, "false_lung_pixels": np.arange(8.0) + 1454.5})
+    said = list(sentences(compare([worse], [own])))
+    assert said[1].startswith("B beats A in false lung by 1454.5 px (")
+    assert "2 figures were tested" in said[3]
+    few = replace(worse, columns={**own.columns, "false_lung_pixels": np.where(np.arange(8) < 2, 3.0, np.nan)})
+    said = list(sentences(compare([few], [own])))
+    assert said[1].endswith("and false lung (only 2 patients have it).")
+    assert "1 figure was tested" in said[2]
+
+
+@QUICK
 @given(a=SEEDS, gain=st.floats(0.01, 1))
 def test_who_is_always_better_wins_whichever_way_is_better(a: int, gain: float) -> None:
     own = cases(a)
@@ -107,7 +130,8 @@ def test_names_are_matched_without_their_suffixes_if_need_be() -> None:
 
 def test_cases_of_nobody_known_are_said_to_be_so_whatever_their_names_end_in() -> None:
     own = cases(1, of_each=1)
-    other = replace(own, names=(names := tuple(f"{name}.nii.gz" for name in own.names)), patients=names)
+    names = tuple(f"{name}.nii.gz" for name in own.names)
+    other = replace(cases(2, of_each=1), names=names, patients=names)
     own = replace(own, patients=own.names)
     known = replace(own, patients=tuple(name[:2] for name in own.names))
     for a, b in ((own, other), (other, own)):

@@ -85,6 +85,9 @@ def _compare(words: Sequence[str]) -> int:
         part = options.part or shared
         for side, paths in (("A", a), ("B", b)):
             log.info(f"{side}: {', '.join(str(from_here(find_table(path, part) or path)) for path in paths)}")
+        tables = [{(find_table(path, part) or path).resolve() for path in paths} for paths in (a, b)]
+        if both := set.intersection(*tables):
+            raise UserError(f"{from_here(min(both))} is on both sides: give another run as A or as B.")
         found = []
         kinds: tuple[Kind, ...] = ("images", "volumes")
         for kind in kinds:

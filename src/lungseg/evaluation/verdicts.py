@@ -15,20 +15,25 @@ from lungseg.metrics.statistics import LEAST_PATIENTS, Interval
 
 LISTED = 20  # cases on the screen
 MAIN = (("iou_3d", "iou"), ("hd95_3d_mm", "hd95_mm", "hd95_px"), ("nsd_3d", "nsd"))  # of each case; the first that there is
-HEAD = ("figure", "A", "B", "A - B", "95 % interval", "p", "A better", "B better", "")
+HEAD = ("figure", "A", "B", "A - B", "95 % interval", "p", "A better", "B better", "equal", "")
 
 
 def as_screen(found: Comparison) -> str:
     """The figures as a table and the verdicts as sentences; of few patients the cases instead."""
     few = found.patients < LEAST_PATIENTS
-    parts = [aligned([HEAD, *map(_shown, found.outcomes)], right=range(1, 8))]
+    parts = [aligned([HEAD, *map(_shown, found.outcomes)], right=range(1, 9))]
     parts += [aligned(list(_per_case(found)), right=range(2, 99))] if few else []
     return "\n\n".join("\n".join(lines) for lines in [*parts, list(sentences(found))])
 
 
 def sentences(found: Comparison) -> Iterator[str]:
-    """Who wins which figure, what cannot be told, and how much that is worth."""
+    """How much is compared, who wins which figure, what cannot be told, and how much that is worth."""
     over = count_of(found.patients, "patient")
+    runs = f" in {found.runs} runs" if found.runs > 1 else ""
+    yield f"{count_of(len(found.cases), 'case')} of {over}{runs} {'is' if len(found.cases) == 1 else 'are'} paired."
+    if all(a == b for case in found.cases for a, b in case.figures.values()):
+        yield "A and B are equal in every figure."
+        return
     if found.patients < LEAST_PATIENTS:
         are = "is" if found.patients == 1 else "are"
         yield f"{over} {are} too few for an interval or a test, which need {LEAST_PATIENTS}: this says how A and B did on these."
@@ -40,9 +45,10 @@ def sentences(found: Comparison) -> Iterator[str]:
     if open_:
         yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
     ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
-    were = "was" if len(found.outcomes) == 1 else "were"
-    tested = f"{count_of(len(found.outcomes), 'figure')} {were} tested ({ruled}), and p is not corrected for that"
-    yield f"{tested}: of 20 figures without any difference one has p < 0.05 by chance."
+    tested = sum(outcome.gain.interval is not None for outcome in found.outcomes)
+    if tested:
+        were = f"{count_of(tested, 'figure')} {'was' if tested == 1 else 'were'} tested ({ruled})"
+        yield f"{were}, and p is not corrected for that: of 20 figures without any difference one has p < 0.05 by chance."
     if all(case.patient == case.name for case in found.cases):
         yield "No table says whose a case is, so each counts as a patient: where one has several, intervals are too narrow."
 
@@ -127,7 +133,7 @@ def _shown(outcome: Outcome) -> tuple[str, ...]:
         between,
         _p(gain.p_value).removeprefix("p = ").removeprefix("p "),
     )
-    return _title(outcome.figure), *numbers, str(gain.better), str(gain.worse), verdict
+    return _title(outcome.figure), *numbers, str(gain.better), str(gain.worse), str(gain.equal), verdict
 
 
 def _per_case(found: Comparison) -> Iterator[tuple[str, ...]]:
@@ -162,8 +168,8 @@ def _told(outcome: Outcome) -> str:
 
 def _named(figure: str) -> tuple[str, str]:
     """A figure as a word in a sentence, and the unit behind its values."""
-    unit = figure.rpartition("_")[2]
-    return _title(figure).partition(" (")[0], f" {unit}" if unit in ("mm", "px", "ml") else ""
+    name, _, unit = _title(figure).rstrip(")").partition(" (")
+    return name, f" {unit}" if unit in ("mm", "px", "ml") else ""
 
 
 def _title(figure: str) -> str:
