@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import PHANTOMS, assert_refused, files, lungseg
 
-from sweeps import FAILED, NOT_FINISHED, Made, write_sweep
+from sweeps import FAILED, NOT_FINISHED, Made, write_job, write_sweep
 
 LOSSES, MODELS, SEEDS = ("dice", "bce"), ("resunet_small", "unet_small"), ("0", "1", "2")
 
@@ -215,7 +215,13 @@ def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "nowhere holds no sweep.json: give a folder that `lungseg train --multirun` has made"),
+        (["nowhere"], "nowhere is no folder: give a folder that `lungseg train --multirun` has made"),
+        (["empty"], "empty holds no sweep.json: give a folder that `lungseg train --multirun` has made"),
+        (
+            ["single"],
+            "single is a single training and no sweep: its scores are in its metrics.json once it is finished, and lungseg",
+        ),
+        (["sweep/0"], "sweep/0 is a part of a sweep: give the sweep's folder, "),
         (["output=out"], "a sweep's folder is needed"),
         (["sweep", "outputs=out"], "did you mean output?"),
         (["sweep", "-x"], "-x is no option of report"),
@@ -226,6 +232,8 @@ def test_two_sweeps_make_one_report(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_reported_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", jobs()[:1])
+    write_job(tmp_path / "single", Made())
+    (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "masks" / ".lungseg").mkdir(parents=True)
     before = files(tmp_path)

@@ -1,6 +1,5 @@
 """Laws of reading sweeps: every finished job belongs to one choice, and what is not finished is told."""
 
-import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -147,9 +146,11 @@ def test_a_job_that_cannot_be_read_is_left_out_of_many(name: str, tmp_path: Path
     assert caplog.messages[0].startswith(f"job 1 is left out: {sweep / '1' / name}")
 
 
-def test_a_job_whose_folder_is_gone_is_left_out(tmp_path: Path) -> None:
+def test_a_job_whose_folder_is_gone_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sweep = write_sweep(tmp_path / "sweep", [Made([f"seed={seed}"], {"seed": seed}) for seed in range(3)])
-    shutil.rmtree(sweep / "0")
+    (sweep / "0").rename(sweep / "0 my favourite")
     found = read_sweeps([sweep])
     assert [job.name for job in found.jobs] == ["job 1", "job 2"]
     assert (found.planned, found.missing) == (3, ("job 0 cannot be read and is left out",))
+    said = f"job 0 is left out: the folder {sweep / '0'} is missing; if it was renamed, give it this name again."
+    assert caplog.messages == [said]

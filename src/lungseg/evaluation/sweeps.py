@@ -125,7 +125,7 @@ def choices(jobs: Sequence[Job], settings: Sequence[str]) -> dict[tuple[str, ...
 def _planned(sweep: Path, several: bool, unread: dict[str, UserError]) -> Iterator[_Planned]:
     """The jobs of a sweep; those of which nothing can be known go into ``unread``."""
     if not (sweep / PLAN).is_file():
-        raise UserError(f"{sweep} holds no {PLAN}: {NEEDED}.")
+        raise _no_sweep(sweep)
     jobs = read_json(sweep / PLAN).get("jobs")
     if not jobs:
         raise UserError(f"{sweep / PLAN} names no job: {NEEDED}.")
@@ -137,11 +137,28 @@ def _planned(sweep: Path, several: bool, unread: dict[str, UserError]) -> Iterat
         words = dict(word.lstrip("+").split("=", 1) for word in entry["overrides"])
         name = f"job {entry['job']}" + (f" of {sweep.name}" if several else "")
         try:
+            if not folder.is_dir():
+                raise UserError(f"the folder {folder} is missing; if it was renamed, give it this name again.")
             outcome, config = outcome_of(folder, entry["job"], entry["overrides"]), read_yaml(folder / "config.yaml")
         except UserError as error:
             unread[name] = error
         else:
             yield _Planned(name, outcome, words, config, chosen)
+
+
+def _no_sweep(folder: Path) -> UserError:
+    """What a folder is that is no sweep's, and what to do with it."""
+    above = folder.resolve().parent
+    if not folder.is_dir():
+        return UserError(f"{folder} is no folder: {NEEDED}.")
+    if (above / PLAN).is_file():
+        return UserError(f"{folder} is a part of a sweep: give the sweep's folder, {above}.")
+    if (folder / "config.yaml").is_file():
+        return UserError(
+            f"{folder} is a single training and no sweep: its scores are in its metrics.json once it is finished, and "
+            "lungseg compare sets two trainings side by side."
+        )
+    return UserError(f"{folder} holds no {PLAN}: {NEEDED}.")
 
 
 def _status(outcome: Outcome) -> str:
