@@ -73,6 +73,14 @@ def test_every_scan_has_its_row(tmp_path_factory: pytest.TempPathFactory, drawn:
     assert ('class="histogram"' in source) == any(not fails for *_, fails, _ in drawn)
 
 
+@pytest.mark.parametrize(("volumes", "what"), [((False, False), "slices"), ((True, True), "scans"), ((False, True), "scans")])
+def test_slices_are_no_scans(volumes: tuple[bool, bool], what: str, tmp_path: Path) -> None:
+    source = page([result(str(number), volume=is_volume) for number, is_volume in enumerate(volumes)], tmp_path)
+    assert f"<h1>Lungs of 2 {what}</h1>" in source
+    assert f"<dt>{what}</dt>" in source
+    assert f"<span>{what.capitalize()[:-1]}</span>" in source
+
+
 def test_pictures_have_their_share_and_truths_their_scores(tmp_path: Path) -> None:
     figures = {"iou": 0.85, "dice": 0.92, "iou_3d": 0.84, "dice_3d": 0.91}
     plain = page([result("a"), result("b.png", volume=False)], tmp_path)

@@ -22,7 +22,7 @@ FAILED, WARNED, CLEAN, LEFT_OUT = "failed", "warned", "clean", "left out"
 KINDS = {FAILED: "failed", WARNED: "with warnings", CLEAN: "without warnings", LEFT_OUT: "left out"}
 LOOKS = {FAILED: "bad", WARNED: "look", CLEAN: "soft", LEFT_OUT: "soft"}
 PAGE_BYTES, ROW_BYTES = 39_000_000, 2_000  # that the page may have, and of them what a row's text needs at most, mostly
-LEAD = "The suspicious ones come first. A heading sorts, a bar shows its scans alone, a picture opens large."
+LEAD = "The suspicious ones come first. A heading sorts, a bar shows its rows alone, a picture opens large."
 NOTES = (
     "All is measured of what a scan shows: of lungs that the field of view cuts, volume and height are lower bounds.",
     "The share below \u2212950 HU (LAA-950) was validated on thin slices in full inspiration: noise and sharp kernels raise it.",
@@ -40,7 +40,8 @@ def write_report(results: Sequence[Result], output: Path) -> None:
     with ThreadPoolExecutor() as pool:
         pictures = list(pool.map(partial(_picture, most_bytes=_room(ordered)), ordered))
     fields = [field for field in FIELDS if any(_is_told(field.of(result)) for result in results)]
-    columns = [Column("Picture"), Column("Status", hint="failed first, then by warnings, then by name"), Column("Scan")]
+    what = "scan" if any(result.item.is_volume for result in results) else "slice"
+    columns = [Column("Picture"), Column("Status", hint="failed first, then by warnings, then by name"), Column(what.capitalize())]
     rows = [
         html.Row((picture, _status(result, place), _name(result), *(field.cell(result) for field in fields)), _kind(result))
         for place, (result, picture) in enumerate(zip(ordered, pictures, strict=True))
@@ -48,7 +49,7 @@ def write_report(results: Sequence[Result], output: Path) -> None:
     chart = next((_chart(ordered, field, 3 + place) for place, field in enumerate(fields) if field.chart), "")
     table = html.sortable([*columns, *(field.column for field in fields)], rows, sorted_by=1, kinds=KINDS, above=chart)
     notes = html.section("How to read this", html.listing(NOTES, "soft"))
-    page = html.page(f"Lungs of {len(results):,} scans", LEAD, [_facts(results), table, notes])
+    page = html.page(f"Lungs of {len(results):,} {what}s", LEAD, [_facts(results, f"{what}s"), table, notes])
     write_text(output / "report.html", page)
 
 
@@ -166,13 +167,15 @@ def _picture(result: Result, most_bytes: int) -> Cell:
         made = jpeg_of(result.item.overlay, most_bytes)
     except (UserError, OSError):
         return html.no_thumbnail("the picture cannot be read")
-    return html.no_thumbnail("left out of this page: too many scans") if made is None else html.thumbnail(*made, result.item.name)
+    return (
+        html.no_thumbnail("left out of this page: too many pictures") if made is None else html.thumbnail(*made, result.item.name)
+    )
 
 
-def _facts(results: Sequence[Result]) -> str:
+def _facts(results: Sequence[Result], what: str) -> str:
     counts = {kind: sum(_kind(result) == kind for result in results) for kind in KINDS}
     volumes_ml = [result.lungs[-1].volume_ml for result in results if result.lungs]
-    figures = [("scans", f"{len(results):,}", "")]
+    figures = [(what, f"{len(results):,}", "")]
     figures += [
         (KINDS[kind], f"{count:,}", LOOKS[kind] if count else "soft")
         for kind, count in counts.items()
