@@ -53,7 +53,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     marks = [' class="number"' * _is_number(value) for value in rows[0]] if rows else [""] * len(header)
     head = "".join(f"<th{mark}>{_text(name)}</th>" for name, mark in zip(header, marks, strict=True))
     body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    kind = ' class="many"' * (len(header) > MANY)
+    return f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def listing(sentences: Iterable[str], kind: str = "") -> str:

@@ -75,12 +75,24 @@ def test_a_sweep_becomes_one_page_and_one_text(tmp_path: Path) -> None:
     assert ["seed", "repeated", "0, 1, 2"] in rows(text, "What was varied and what was not")
     assert "What is missing" not in text
     assert "Test IoU" not in text
+    said = "All of it is val/iou, a mean over slices, where the tables above are means over patients."
+    assert said in text.partition("## How fast")[2].partition("![")[0]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count('<img src="data:image/png;base64,') == 4
     assert "<script>" in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
     for sentence in re.findall(r"^- (.*)$", text, re.MULTILINE):
         assert sentence.replace("\\", "") in page.replace("&#x27;", "'"), sentence
+
+
+def test_plots_of_an_earlier_report_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    report(write_sweep(tmp_path / "two", jobs()[:4]))
+    for other in ("curves_mine.png", "choices.svg"):
+        (tmp_path / "out" / "plots" / other).touch()
+    text = report(write_sweep(tmp_path / "one", [Made(["seed=0"]), Made(["seed=1"], {"seed": 1})]))
+    assert re.findall(r"\((plots/.*?)\)", text) == ["plots/curves_all.png"]
+    plots = {"plots/curves_all.png", "plots/curves_mine.png", "plots/choices.svg"}
+    assert files(tmp_path / "out") == {"report.html", "report.md", *plots}
 
 
 def test_the_same_sweep_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -124,15 +136,15 @@ def test_the_test_set_stands_beside_and_decides_nothing(tmp_path: Path) -> None:
     ]
     text = report(write_sweep(tmp_path / "sweep", made))
     head, *table = rows(text, "Choices")
-    assert head[-3:] == ["Test runs", "Test IoU", "Test 95 % interval"]
+    assert head[2:7] == ["IoU", "95 % interval", "Test runs", "Test IoU", "Test 95 % interval"]
     assert [row[0] for row in table] == ["a", "b", "c"]
-    assert [float(row[-2]) < 0.6 for row in table[:2]] == [True, False]
-    assert [row[-3] for row in table] == ["1", "1", "0"]
-    assert table[2][-2:] == ["", ""]
+    assert [float(row[5]) < 0.6 for row in table[:2]] == [True, False]
+    assert [row[4] for row in table] == ["1", "1", "0"]
+    assert table[2][5:7] == ["", ""]
     untested = [replace(job, test=None) for job in made]
     assert lungseg("report", str(write_sweep(tmp_path / "other", untested)), "output=untested").code == 0
     again = (tmp_path / "untested" / "report.md").read_text(encoding="utf-8")
-    assert [row[:-3] for row in rows(text, "Choices")] == rows(again, "Choices")
+    assert [row[:4] + row[7:] for row in rows(text, "Choices")] == rows(again, "Choices")
     for heading in ("What each setting changes", "How fast"):
         assert rows(text, heading) == rows(again, heading)
 

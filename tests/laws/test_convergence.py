@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lungseg.evaluation.convergence import Run, curve, reached, run_of
 from lungseg.evaluation.jobs import Job
+from lungseg.evaluation.plots import DEEPEST, LONG, shown_range
 
 CURVES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
@@ -77,3 +78,15 @@ def test_a_higher_mark_is_never_reached_sooner(ious: list[float | None], low: fl
 def test_means_are_over_the_runs_that_came_so_far() -> None:
     found = reached([some([0.1, 0.6]), some([0.7, 0.9]), some([0.1, 0.2])], 0.5)
     assert (found.runs, found.of, found.epochs, found.images, found.seconds) == (2, 3, 1.5, 15.0, pytest.approx(3.0))
+
+
+@given(ious=st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=2 * LONG), min_size=1, max_size=3))
+def test_short_curves_are_shown_whole_and_long_ones_to_their_end(ious: list[list[float]]) -> None:
+    curves = [found for one in ious if (found := curve([[some(list(one))]])) is not None]
+    bottom, top = shown_range(curves)
+    every = [iou for one in ious for iou in one]
+    assert top == max(every)
+    if max(map(len, ious)) < LONG:
+        assert bottom == min(every)
+    assert min(every) <= bottom <= min(one[-1] for one in ious)
+    assert bottom <= max(top - DEEPEST, min(every))

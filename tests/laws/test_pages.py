@@ -39,3 +39,7 @@ def test_a_sentence_is_one_line(said: str) -> None:
 def test_an_interval_is_its_ends() -> None:
     assert span(Interval(-0.01, 0.2), "{:+.2f}") == "\u22120.01 to +0.20"
     assert span(None) == ""
+    part = Part(PART, "", [Table(("a", "b"), [(Figure(Interval(-0.01, 0.2)), Figure(None))])])
+    assert as_markdown("title", "", (), [part], "plots").endswith("| ---: | ---: |\n| \u22120.0100 to 0.2000 |  |\n")
+    page = as_html("title", "", (), [part])  # as a number, which does not wrap
+    assert '<td class="number">\u22120.0100 to 0.2000</td><td class="number"></td>' in page

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungseg.errors import UserError
+from lungseg.evaluation.plots import label
 from lungseg.evaluation.sweeps import choices, read_sweeps
 from sweeps import CHOICES, FAILED, NOT_FINISHED, Made, write_sweep
 
@@ -100,6 +101,11 @@ def test_a_fold_that_follows_the_seed_is_a_repeat_too(tmp_path: Path) -> None:
     assert found.repeats == {"seed": ("0", "1", "2"), "data.fold": ("0", "1", "2")}
     assert (found.varied, found.fixed["data.folds"]) == ({}, "3")
     assert found.missing == ("job 2 (seed=2) has begun and is not finished",)
+
+
+@pytest.mark.parametrize("bare", ["null", "true", "5", "-1", ".5", "1e-3", "[64,128]", ""])
+def test_a_value_that_says_nothing_alone_has_its_name_in_a_plot(bare: str) -> None:
+    assert (label("data.folds", bare), label("loss", "dice_bce")) == (f"folds={bare}", "dice_bce")
 
 
 def test_patients_by_name_are_shown_nowhere(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _row(effect: Effect, source: str | None) -> list[str | Figure]:
         TITLES[effect.figure],
         f"{gain.patients}" + (f" of {source}" if source else ""),
         Figure(gain.difference, shown),
-        span(gain.interval, shown),
+        Figure(gain.interval, shown),
         "" if gain.p_value is None else "< 0.001" if gain.p_value < 0.001 else f"{gain.p_value:.3f}",
         Figure(gain.better, "{:.0f}"),
         Figure(gain.worse, "{:.0f}"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from lungseg.evaluation.effects import false_lung, patient_values, score
 from lungseg.evaluation.jobs import Job
-from lungseg.evaluation.pages import DIGITS, Figure, Part, Table, span
+from lungseg.evaluation.pages import DIGITS, Figure, Part, Table
 from lungseg.evaluation.tables import Cases
 from lungseg.metrics.cases import TITLES
 
@@ -67,7 +67,7 @@ def _figures(tables: Sequence[Cases], shown: Sequence[str]) -> list[str | Figure
     return [
         Figure(len(patients), "{:.0f}"),
         Figure(math.nan if iou is None else iou.mean),
-        span(None if iou is None else iou.interval),
+        Figure(None if iou is None else iou.interval),
         *(Figure(float(np.nanmean(one)) if one.size else math.nan, DIGITS[figure]) for figure, one in means.items()),
         Figure(false_lung(tables), "{:.0%}"),
     ]

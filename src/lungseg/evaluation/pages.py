@@ -15,9 +15,9 @@ OF_SCANS = {"dice_3d": "{:.4f}", "nsd_3d": "{:.4f}", "hd95_3d_mm": "{:.2f}"}
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a table; nan leaves its cell empty."""
+    """A number of a table, or an interval; nan and None leave its cell empty."""
 
-    value: float
+    value: float | Interval | None
     shown: str = "{:.4f}"
 
 
@@ -82,8 +82,13 @@ def _html(content: Table | Sentences | Plot) -> str:
         return html.plot(content.png, content.what)
     if isinstance(content, Sentences):
         return html.listing(content.said, content.kind)
-    rows = [[html.number(cell.value, cell.shown) if isinstance(cell, Figure) else cell for cell in row] for row in content.rows]
-    return html.table(content.head, rows)
+    return html.table(content.head, [[_cell(cell) if isinstance(cell, Figure) else cell for cell in row] for row in content.rows])
+
+
+def _cell(figure: Figure) -> html.Cell:
+    if isinstance(figure.value, Interval):
+        return html.Cell(span(figure.value, figure.shown), figure.value.low)
+    return html.number(figure.value, figure.shown)
 
 
 def _markdown(content: Table | Sentences | Plot, plots: str) -> str:
@@ -100,6 +105,8 @@ def _markdown(content: Table | Sentences | Plot, plots: str) -> str:
 def _written(cell: str | Figure) -> str:
     if isinstance(cell, str):
         return _escaped(cell)
+    if cell.value is None or isinstance(cell.value, Interval):
+        return span(cell.value, cell.shown)
     return "" if math.isnan(cell.value) else cell.shown.format(cell.value).replace("-", "\u2212")
 
 

@@ -26,7 +26,8 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#dddddd",
 }
 WIDE = 9.0  # inches, which are 900 pixels on a page and twice as many in the file
-DEEPEST = 0.15  # below the best that a curve is followed down to, so that its end can be seen
+DEEPEST = 0.15  # below the best that a long curve is followed down to, so that its end can be seen
+LONG = 10  # points; of a shorter curve little would be left
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def intervals(lines: Sequence[Line], what: str, zero: bool = False) -> bytes:
     return _png(draw, 0.9 + 0.27 * len(lines))
 
 
+def label(setting: str, value: str) -> str:
+    """A value of a setting in a plot, by its name where it is a number, a list or a word that would say nothing alone."""
+    is_name = value[:1].isalpha() and value not in ("null", "true", "false")
+    return value if is_name else f"{setting.rpartition('.')[2]}={value}"
+
+
 def curves(named: Mapping[str, Curve], what: str) -> bytes:
     """Curves against epochs, images and seconds side by side, each with its band."""
 
@@ -80,15 +87,21 @@ def curves(named: Mapping[str, Curve], what: str) -> bytes:
             axes.set_xlabel(field)
             axes.set_xlim(left=0)
             axes.locator_params(axis="x", nbins=5, integer=True)
-        best = max(float(curve.high.max()) for curve in named.values())
-        lowest = min(float(curve.low.min()) for curve in named.values())
-        ends = min(float(curve.low[-1]) for curve in named.values())
-        room = 0.04 * (best - (bottom := max(lowest, min(best - DEEPEST, ends))))
+        bottom, best = shown_range(list(named.values()))
+        room = 0.04 * (best - bottom)
         panels[0].set_ylim(bottom - room, best + room or best + 0.01)
         panels[0].set_ylabel(what)
         figure.legend(panels[0].get_lines(), list(named), loc="outside upper center", ncols=min(4, len(named)), frameon=False)
 
     return _png(draw, 3.4 + 0.22 * (len(named) // 4))
+
+
+def shown_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The IoU from which and up to which curves are seen: all of short ones, of long ones the end and what is near the best."""
+    best, lowest = max(float(curve.high.max()) for curve in curves), min(float(curve.low.min()) for curve in curves)
+    if max(len(curve.epochs) for curve in curves) < LONG:
+        return lowest, best
+    return max(lowest, min(best - DEEPEST, *(float(curve.low[-1]) for curve in curves))), best
 
 
 def _png(draw: Callable[["Figure"], None], tall: float) -> bytes:

@@ -1,6 +1,7 @@
 """What a report of sweeps says: which choices score how, what each setting changes, how fast it is learnt, and what is missing."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from lungseg.evaluation.convergence import Curve, Run, curve, reached, run_of
 from lungseg.evaluation.effects import false_lung, patient_values, score
 from lungseg.evaluation.groups import by_kind
 from lungseg.evaluation.jobs import Job
-from lungseg.evaluation.pages import DIGITS, OF_SCANS, Figure, Part, Plot, Sentences, Table, span
+from lungseg.evaluation.pages import DIGITS, OF_SCANS, Figure, Part, Plot, Sentences, Table
 from lungseg.evaluation.sweeps import PATIENTS, Sweeps, choices
 from lungseg.evaluation.tables import Cases
-from lungseg.files import write_text, written_whole
+from lungseg.files import write_text, writing, written_whole
 from lungseg.metrics.cases import TITLES
 from lungseg.metrics.statistics import LEAST_PATIENTS
 
@@ -27,7 +28,7 @@ NEAR = (0.95, 0.99)  # of the best IoU
 SUBTITLE = "Validation alone decides and orders; figures of the Test set, where it was opened, stand in columns of their own."
 NOTES = (
     "A figure is the mean over patients and runs; the cases of a patient are averaged first, so that each patient counts once. "
-    "The val/iou of a training, and the curves, count every slice with lung once instead: a scan of many slices weighs more there.",
+    "The val/iou of a training counts every slice with lung once instead: a scan of many slices weighs more there.",
     "Intervals of 95 % are by bootstrap draws over patients and, where there are several, over runs; few patients or runs stretch "
     f"them as Student's t does, two runs up to sixfold. Those of folds are no narrower than Student's t makes them of the folds' "
     f"means, which differ for the luck of each training too. Fewer than {LEAST_PATIENTS} patients give none.",
@@ -53,13 +54,22 @@ def write_report(sweeps: Sweeps, title: str, output: Path) -> None:
         parts += by_kind(_ranked(grouped), list(sweeps.varied))
     parts += [_settings(sweeps), Part("How to read this", "", [Sentences((*_unknown(sweeps), *NOTES), "soft")])]
     figures = _facts(sweeps, grouped)
-    for part in parts:
-        for content in part.contents:
-            if isinstance(content, Plot):
-                with written_whole(output / PLOTS / f"{content.name}.png") as beside:
-                    beside.write_bytes(content.png)
+    drawn = {f"{content.name}.png": content.png for part in parts for content in part.contents if isinstance(content, Plot)}
+    earlier = _shown_earlier(output)
+    for name, png in drawn.items():
+        with written_whole(output / PLOTS / name) as beside:
+            beside.write_bytes(png)
     write_text(output / NAMES[1], pages.as_markdown(title, SUBTITLE, figures, parts, PLOTS))
     write_text(output / NAMES[0], pages.as_html(title, SUBTITLE, figures, parts))
+    for name in earlier - drawn.keys():
+        with writing(output / PLOTS / name):
+            (output / PLOTS / name).unlink(missing_ok=True)
+
+
+def _shown_earlier(output: Path) -> set[str]:
+    """The plots of the report that is there; by its own text, for a user's pictures may lie beside them."""
+    text = (output / NAMES[1]).read_text(encoding="utf-8", errors="replace") if (output / NAMES[1]).is_file() else ""
+    return set(re.findall(rf"\]\({PLOTS}/((?:choices|effects|curves_\w+)\.png)\)", text))
 
 
 Grouped = Mapping[tuple[str, ...], Sequence[Job]]
@@ -113,25 +123,27 @@ def _choices(sweeps: Sweeps, grouped: Grouped) -> Part:
     tested = any(job.test is not None for job in sweeps.jobs)
     figures = [figure for figure in DIGITS if figure != "iou" and _has([job.val for job in sweeps.jobs], figure)]
     free = _has([job.val for job in sweeps.jobs], "false_lung_pixels")
-    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval", *(TITLES[figure] for figure in figures)]
-    head += ["false lung"] * free + ["parameters", "seconds", "images"] + ["Test runs", "Test IoU", "Test 95 % interval"] * tested
+    head = [*(sweeps.varied or ["choice"]), "runs", "IoU", "95 % interval"]
+    head += ["Test runs", "Test IoU", "Test 95 % interval"] * tested
+    head += [*(TITLES[figure] for figure in figures), *["false lung"] * free, "parameters", "seconds", "images"]
     rows, lines = [], []
     for values, jobs in _ranked(grouped):
         mean, first = _iou(jobs), score(_val(jobs), "iou")
         interval = None if first is None else first.interval
-        row: list[str | Figure] = [*(values or ["the one"]), Figure(len(jobs), "{:.0f}"), Figure(mean), span(interval)]
+        row: list[str | Figure] = [*(values or ["the one"]), Figure(len(jobs), "{:.0f}"), Figure(mean), Figure(interval)]
+        if tested:
+            test = score([job.test for job in jobs], "iou")
+            row.append(Figure(sum(job.test is not None for job in jobs), "{:.0f}"))
+            row += [Figure(math.nan if test is None else test.mean), Figure(None if test is None else test.interval)]
         row += [_figure(_val(jobs), figure, DIGITS[figure]) for figure in figures]
         row += [Figure(false_lung(_val(jobs)), "{:.0%}")] * free
         row.append(Figure(_mean(job.metrics.get("parameters", math.nan) for job in jobs) / 1e6, "{:.2f} M"))
         row.append(Figure(_mean(job.metrics.get("seconds", math.nan) for job in jobs), "{:,.0f}"))
         row.append(Figure(_mean(float(np.sum(job.history.get("images", math.nan))) for job in jobs), "{:,.0f}"))
-        if tested:
-            test = score([job.test for job in jobs], "iou")
-            row.append(Figure(sum(job.test is not None for job in jobs), "{:.0f}"))
-            row += [Figure(math.nan if test is None else test.mean), span(None if test is None else test.interval)]
         rows.append(row)
         if not math.isnan(mean):
-            lines.append(plots.Line(", ".join(values), mean, interval))
+            label = ", ".join(plots.label(name, value) for name, value in zip(sweeps.varied, values, strict=True))
+            lines.append(plots.Line(label, mean, interval))
     lead = "Seeds and folds of a choice are one row, the best by validation first."
     lead += " False lung is the share of slices without lung where some was found." if free else ""
     drawn = [Plot("choices", plots.intervals(lines, "IoU of the validation"), "IoU of each choice with its 95 % interval")]
@@ -158,12 +170,14 @@ def _convergence(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
     contents: list[Table | Sentences | Plot] = []
     for setting in sweeps.varied or ("",):
         named = {
-            value or "mean of the runs": found for value, jobs in _alike(sweeps, setting) if (found := _curve(jobs)) is not None
+            plots.label(setting, value) if setting else "mean of the runs": found
+            for value, jobs in _alike(sweeps, setting)
+            if (found := _curve(jobs)) is not None
         }
         if len(named) > 1 or (named and not setting):
             what = f"{setting or 'All runs'}: mean, and a band from the lowest to the highest seed or fold"
             what += f"; of jobs that differ in {setting} alone, the other settings averaged" if len(sweeps.varied) > 1 else ""
-            contents.append(Plot(f"curves_{_stem(setting)}", plots.curves(named, "IoU of the validation"), what))
+            contents.append(Plot(f"curves_{_stem(setting)}", plots.curves(named, "val/iou, mean over slices"), what))
     every = [(values, [run for job in jobs if (run := run_of(job)) is not None]) for values, jobs in _ranked(grouped)]
     every = [(values, runs) for values, runs in every if runs]
     if not every:
@@ -181,7 +195,8 @@ def _convergence(sweeps: Sweeps, grouped: Grouped) -> list[Part]:
         rows.append(row)
     lead = (
         f"When runs first reach {' and '.join(f'{share:.0%} ({share * best:.4f})' for share in NEAR)} of {best:.4f}, the highest "
-        "mean of a choice's best validations; means over the runs that do. Curves show the epochs at which all runs were validated."
+        "mean of a choice's best validations; means over the runs that do. Curves show epochs at which all runs were validated. "
+        "All of it is val/iou, a mean over slices, where the tables above are means over patients."
     )
     return [Part("How fast", lead, [*contents, Table(head, rows)])]
 
