@@ -285,6 +285,7 @@ def test_an_experiment_and_its_report(words: tuple[str, ...], best: str, opened:
     text = report("sweep")
     jobs = len(list(Path("sweep").glob("*/metrics.json")))
     assert f"jobs finished **{jobs} of {jobs}**" in text
+    assert "nobody says whose it is" not in text
     assert rows(text, "Choices")[1:]
     again = lungseg(
         "train", *PHANTOMS, "trainer=debug", "logger=csv", *words, "hydra.sweep.dir=sweep", "sweep.resume=true", "test=best"

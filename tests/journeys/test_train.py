@@ -128,11 +128,11 @@ def test_pictures_and_the_log_are_kept(run: Run) -> None:
         assert read_png(run.folder / "overlays" / name).ndim == 3
     for part in ("val", "test"):
         images = table(run.folder / f"{part}_images.csv")
-        assert [row["image"] for row in images] == [
-            case["name"] for case in json.loads((run.folder / "split.json").read_text())[part]
+        of = ("patient", "source")
+        assert [(row["image"], *(row[key] for key in of)) for row in images] == [
+            (case["name"], *(case[key] for key in of)) for case in json.loads((run.folder / "split.json").read_text())[part]
         ]
         assert {row["source"] for row in images} == {"phantom"}
-        assert all(row["patient"] == row["image"] for row in images)
         scored = [float(row["iou"]) for row in images if row["iou"]]
         assert sum(scored) / len(scored) == pytest.approx(metrics_of(run.folder)[f"{part}/iou"], abs=1e-5)
         assert all((row["iou"] == "") == (row["hd95_px"] == "") == (row["nsd"] == "") for row in images)

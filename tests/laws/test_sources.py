@@ -214,6 +214,7 @@ def test_phantom_parts_share_no_patient_and_stay_when_one_grows(counts: tuple[in
     split, larger = PhantomSource(*counts, seed=seed).split(), PhantomSource(counts[0] + 50, *counts[1:], seed=seed).split()
     assert (len(split.train), len(split.val), len(split.test)) == counts
     assert len({case.patient for case in (*split.train, *split.val, *split.test)}) == sum(counts)
+    assert all(case.patient != case.name for case in split.train)  # as a table would say that nobody knows the patient
     assert larger.train[: counts[0]] == split.train
     assert (larger.val, larger.test) == (split.val, split.test)
     other = PhantomSource(*counts, seed=seed + 1).split()
