@@ -26,6 +26,23 @@ def test_the_grey_on_the_screen_does_not_depend_on_the_unit(image: np.ndarray, s
     assert np.abs(to_grey(image.astype(np.float64) * scale + shift).astype(int) - grey).max() <= 1
 
 
+@pytest.mark.parametrize("padding", ["one grey", "noise"])
+def test_padding_outside_a_round_field_takes_no_contrast(padding: str) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(-200, 400, (200, 160)).clip(-1024, 1500)
+    y, x = (np.linspace(-1, 1, side) for side in image.shape)
+    outside = np.hypot(y[:, None], x) > 1
+    padded = np.where(outside, -2048 if padding == "one grey" else rng.normal(-1650, 50, image.shape), image)
+    np.testing.assert_array_equal(to_grey(padded), np.where(outside, 0, to_grey(image)))
+
+
+def test_padding_of_one_grey_beside_the_field_takes_no_contrast() -> None:
+    image = np.random.default_rng(0).normal(-200, 400, (200, 160)).clip(-1000, 1500)
+    padded = np.where(np.arange(160) < 40, -2048, image)
+    assert (to_grey(padded)[:, :40] == 0).all()
+    assert abs(to_grey(padded)[:, 40:].mean() - to_grey(image)[:, 40:].mean()) < 3
+
+
 @QUICK
 @given(image=IMAGES)
 def test_without_masks_the_slice_is_shown_as_it_is(image: np.ndarray) -> None:

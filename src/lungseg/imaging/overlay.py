@@ -20,6 +20,7 @@ MISSED_COLOUR = (213, 94, 0)
 LEGEND = (("mask", MASK_COLOUR), ("truth", TRUTH_COLOUR), ("too much", EXCESS_COLOUR), ("missed", MISSED_COLOUR))
 
 TINT = 0.65  # share of colour in a tinted pixel; the grey values stay readable under it
+FIELD = 0.97  # of half a slice's width and height, within which a round field of view has no padding
 GAP = 4  # pixels between tiles
 PAPER, INK = 24, (235, 235, 235)
 
@@ -27,12 +28,31 @@ Rgb = tuple[int, int, int]
 
 
 def to_grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """A slice (H, W) of any grey values for the screen: its percentiles 0.5 and 99.5 become 0 and 255."""
-    low, high = np.percentile(image, (0.5, 99.5))
+    """A slice (H, W) of any grey values for the screen."""
+    return to_greys([image])[0]
+
+
+def to_greys(images: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """Slices (H, W) of any grey values for the screen, on one scale: the percentiles 0.5 and 99.5 become 0 and 255.
+
+    Padding counts for nothing, for it would take all the contrast: neither the corners, which lie outside of a round field of
+    view, whether they hold one grey or noise, nor the lowest grey.
+    """
+    inside = np.concatenate([_inside(image) for image in images])
+    above = inside[inside > inside.min()]
+    low, high = np.percentile(above if above.size else inside, (0.5, 99.5))
     if high <= low:  # almost constant: whatever differs lies beyond the percentiles
-        low, high = float(image.min()), float(image.max())
-    scaled = (np.asarray(image, dtype=np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.asarray(np.rint(np.clip(scaled, 0, 1) * 255), dtype=np.uint8)
+        low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    step = max(high - low, np.finfo(np.float64).tiny)
+    scaled = [np.clip((np.asarray(image, dtype=np.float64) - low) / step, 0, 1) for image in images]
+    return [np.rint(image * 255).astype(np.uint8) for image in scaled]
+
+
+def _inside(image: NDArray[Any]) -> NDArray[Any]:
+    """The greys (N,) of the ellipse that a slice (H, W) has room for, or of all of it where that is empty."""
+    y, x = (np.linspace(-1, 1, side) for side in image.shape)
+    inside = image[np.hypot(y[:, None], x) < FIELD]
+    return inside if inside.size else image.ravel()
 
 
 def overlay(image: NDArray[Any], mask: NDArray[Any], truth: NDArray[Any] | None = None) -> NDArray[np.uint8]:

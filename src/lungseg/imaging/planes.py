@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lungseg.errors import UserError
 from lungseg.imaging.body import BEYOND
-from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, TRUTH_COLOUR, Rgb, ascii_only, contour, to_grey
+from lungseg.imaging.overlay import GAP, INK, MASK_COLOUR, PAPER, TRUTH_COLOUR, Rgb, ascii_only, contour, to_greys
 from lungseg.labels import LEFT, LUNG, RIGHT
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
@@ -163,11 +163,7 @@ def _greys(values: list[Numbers], window_hu: tuple[float, float] | None) -> list
     if window_hu is not None:
         low, high = window_hu
         return [np.rint(np.clip((plane - low) / (high - low), 0, 1) * 255).astype(np.uint8) for plane in values]
-    every = np.concatenate([plane.ravel() for plane in values])
-    above = every[every > every.min()]
-    grey = to_grey(np.maximum(every, above.min()) if above.size else every)  # padding would take all the contrast
-    ends = np.cumsum([plane.size for plane in values])
-    return [part.reshape(plane.shape) for part, plane in zip(np.split(grey, ends[:-1]), values, strict=True)]
+    return to_greys(values)
 
 
 def _picture(cut: _Cut, grey: NDArray[np.uint8], lungs: Sequence[tuple[tuple[int, ...], Rgb]], scale: float) -> NDArray[np.uint8]:
