@@ -134,7 +134,7 @@ def equal_time(output: Path, jobs: int) -> int:
     code = trained([*STEPS["equal_time"], f"trainer.max_epochs={round(EPOCHS * faster)}"], folder, output, jobs)
     if code:
         return code
-    sides = (",".join(map(str, runs)) for runs in (ours, folders_of(folder, "model=unet_small")))
+    sides = (",".join(map(str, runs)) for runs in (ours, folders_of(folder)))
     return lungseg(["compare", *sides, "part=val", f"output={folder / 'report'}"])
 
 
@@ -181,8 +181,8 @@ def quality(output: Path) -> int:
     ).returncode
 
 
-def folders_of(sweep: Path, word: str) -> list[Path]:
-    """The folders of the jobs with a word, in the order of their seeds.
+def folders_of(sweep: Path, word: str | None = None) -> list[Path]:
+    """The folders of the jobs with a word, or of all, in the order of their seeds.
 
     Raises:
         UserError: the sweep has not begun.
@@ -190,7 +190,7 @@ def folders_of(sweep: Path, word: str) -> list[Path]:
     if not (sweep / "sweep.json").is_file():
         raise UserError(f"{sweep} holds no sweep yet: run only={sweep.name} first.")
     jobs = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["jobs"]
-    return [sweep / job["folder"] for job in jobs if word in job["overrides"]]
+    return [sweep / job["folder"] for job in jobs if word is None or word in job["overrides"]]
 
 
 def epoch_seconds(runs: Sequence[Path]) -> list[float]:

@@ -38,7 +38,7 @@ def test_the_plain_network_trains_longer_by_as_much_as_it_is_faster(tmp_path: Pa
 
     def train(step: Sequence[str], folder: Path, output: Path, jobs: int) -> int:
         words.extend(step)
-        write_sweep(folder, [Made([f"seed={seed}", "model=unet_small"], val={f"p{seed}": 0.8}) for seed in range(5)])
+        write_sweep(folder, [Made([f"seed={seed}"], val={f"p{seed}": 0.8}) for seed in range(5)])
         return 0
 
     monkeypatch.setattr(evidence, "trained", train)
