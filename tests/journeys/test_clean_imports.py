@@ -70,11 +70,15 @@ def test_inspection_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_evaluation_and_comparison_need_no_torch(tmp_path: Path) -> None:
-    for name in ("made", "truth"):
-        save(tmp_path / name / "a.nrrd", SIDES)
-    words = ("evaluate", f"predictions={tmp_path / 'made'}", f"truth={tmp_path / 'truth'}", f"output={tmp_path / 'out'}")
-    code = "from lungseg.cli import main\nassert main(sys.argv[1:]) == 0\nassert main(['compare', *2 * [sys.argv[4][7:]]]) == 0"
-    said, loaded = modules_after(code, *words)
+    for name, shift in (("made", 0), ("moved", 1), ("truth", 0)):
+        save(tmp_path / name / "a.nrrd", np.roll(SIDES, shift, axis=0))
+    runs = [
+        (f"predictions={tmp_path / name}", f"truth={tmp_path / 'truth'}", f"output={tmp_path / name} out")
+        for name in ("made", "moved")
+    ]
+    judged = "".join(f"assert main({['evaluate', *words]}) == 0\n" for words in runs)
+    code = f"from lungseg.cli import main\n{judged}assert main({['compare', *(words[2][7:] for words in runs)]}) == 0"
+    said, loaded = modules_after(code)
     assert "1 patient is too few" in said
     assert not loaded & {"torch", *TRAINING_ONLY}
 
