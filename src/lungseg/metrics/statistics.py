@@ -70,10 +70,10 @@ def mean_interval(
     total = ((by_run @ np.where(there > 0, values, 0)) * by_patient).sum(axis=1)
     weight = ((by_run @ there) * by_patient).sum(axis=1)
     low, high = np.quantile(total[weight > 0] / weight[weight > 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    mean, stretch = np.nanmean(values), _stretch(values)
+    mean, stretch = float(np.nanmean(values)), _stretch(values)
     low, high = mean + stretch * (low - mean), mean + stretch * (high - mean)
     if len(values) < len(apart):
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(apart) - 1) * stats.sem(np.nanmean(apart, axis=1))
+        half = _half_width(apart, mean)
         low, high = min(low, mean - half), max(high, mean + half)
     low, high = np.clip([low, high], *within)
     return Interval(float(low), float(high))
@@ -135,6 +135,14 @@ def _joined(values: NDArray[np.float64]) -> NDArray[np.float64]:
         else:
             joined.append(run.copy())
     return np.array(joined)
+
+
+def _half_width(runs: NDArray[np.float64], mean: float) -> float:
+    """Half of Student's interval of the means of runs, each of which counts as often as it has patients."""
+    share = np.isfinite(runs).sum(axis=1) / np.isfinite(runs).sum()
+    freedom = len(runs) - 1
+    error = np.sqrt((share**2 * (np.nanmean(runs, axis=1) - mean) ** 2).sum() * len(runs) / freedom)
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error)
 
 
 def _stretch(values: NDArray[np.float64]) -> float:
