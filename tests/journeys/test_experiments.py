@@ -80,13 +80,16 @@ def test_no_flag_is_needed_to_plan_one() -> None:
     words = ("experiment=crossval", "hydra.sweep.subdir=same")
     for flag in ([], ["--multirun"]):
         assert_refused(lungseg("train", *PHANTOMS, *words, *flag), "two jobs the same folder")
-    assert_refused(lungseg("train", *PHANTOMS, "experiment=crossval", "data.folds=3"), "job 3 (data.fold=3)", "0 to 2")
+    assert_refused(
+        lungseg("train", *PHANTOMS, "experiment=crossval", "data.folds=3"), "job 3 (data.fold=3)", "data.fold=0,1,2 in a sweep"
+    )
     assert not list(Path().iterdir())
 
 
 def test_one_job_can_be_shown_and_run_alone(tmp_path: Path) -> None:
     shown = lungseg("train", *PHANTOMS, "experiment=ablation", "seed=1", "--cfg", "job", "--resolve")
     assert (shown.code, yaml.safe_load(shown.out)["data"]["fold"]) == (0, 1)
+    assert_refused(lungseg("train", *PHANTOMS, "experiment=ablation", "seed=0,1", "--cfg", "job"), "--cfg shows one job: give one")
     train(tmp_path / "alone", *PHANTOMS, "experiment=ablation", "hydra.mode=RUN", "trainer.max_epochs=0", "logger=csv")
     assert not (tmp_path / "multirun").exists()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,9 @@ def test_a_failed_job_does_not_stop_the_others_and_is_tried_again(tmp_path: Path
     rows = table(tmp_path / "all" / "sweep.csv")
     assert {row["status"] for row in rows} == {"finished"}
     assert all(row["test/iou"] for row in rows)
+
+    fewer = finished(tmp_path, *(word.removesuffix(",null") for word in words), "sweep.resume=true", "test=never")
+    assert "are no part of the sweep any more, and stay in their folders: 2, 3" in fewer.stdout, fewer.stderr
 
     assert_refused(lungseg(*words), "holds a sweep already", "sweep.resume=true")
     assert_refused(lungseg(*words, "sweep.resume=true", "loss=bce"), "loss was another")
@@ -196,13 +200,15 @@ def test_the_best_job_comes_first_and_one_without_a_score_is_not_ranked() -> Non
 def test_choices_are_ranked_by_the_mean_of_their_folds_and_an_easy_fold_wins_nothing() -> None:
     scores = {"a": (0.7, 0.99, 0.7), "b": (0.8, 0.97, 0.8), "c": (0.99, 0.99, None)}
     jobs = [
-        outcome(10 * fold + place, score, (f"model={name}", f"data.fold={fold}"))
+        outcome(10 * fold + place, score, (f"model={name}", f"++data.fold={fold}"))
         for place, (name, folds) in enumerate(scores.items())
         for fold, score in enumerate(folds)
     ]
     by_choice = ranked(jobs, ["data.fold"])
     assert [chosen(one[0], ["data.fold"]) for one in by_choice] == [("model=b",), ("model=a",), ("model=c",)]
     assert [one.job for one in by_choice[0]] == [1, 11, 21]
+    unscored = [replace(one, val_iou=None) if one.job == 0 else one for one in jobs]
+    assert [one.job for one in ranked(unscored, ["data.fold"])[-1]] == [0, 10, 20]
 
 
 def test_the_table_has_a_row_for_every_job() -> None:

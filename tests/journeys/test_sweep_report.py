@@ -272,7 +272,11 @@ def test_help_is_there() -> None:
             "best checkpoint  sweep",
             1,
         ),
-        (("experiment=crossval", "data.folds=3", "data.fold=0,1,2", "trainer.max_epochs=1"), "of 3 jobs, each judged on other", 3),
+        (
+            ("experiment=crossval", "data.folds=3", "data.fold=0,1,2", "trainer.max_epochs=1"),
+            "of 3 jobs, not all judged on the same patients: none",
+            3,
+        ),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )

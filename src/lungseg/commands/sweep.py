@@ -32,7 +32,7 @@ from lungseg.commands.rank import FULL, RANK, TEST_ONLY, UNTESTED
 from lungseg.config import GROUPS, VALUES, job
 from lungseg.errors import UserError, count_of
 from lungseg.evaluation.jobs import read_json
-from lungseg.evaluation.outcomes import FINISHED, Outcome, as_csv, as_table, chosen, outcome_of, ranked
+from lungseg.evaluation.outcomes import FINISHED, Outcome, as_csv, as_table, chosen, ious, mean_iou, outcome_of, ranked
 from lungseg.evaluation.sweeps import REPEATS
 from lungseg.evaluation.tables import PLAN
 from lungseg.files import write_text
@@ -109,9 +109,10 @@ class Sweep:
         unfinished = len(wrong)
         if launcher_failed:
             wrong.append(launcher_failed)
-        for one in (one for jobs in choices for one in jobs):
-            when = read_config(one.folder)["test"]
-            if one.test_iou is None and (when == "always" or (when == "best" and one in best)):
+        waits = bool(repeats and unfinished)  # another choice may be the best once it has the same patients
+        asked = {one.job: read_config(one.folder)["test"] for jobs in choices for one in jobs if one.test_iou is None}
+        for one in (one for jobs in choices for one in jobs if one.job in asked):
+            if asked[one.job] == "always" or (asked[one.job] == "best" and one in best and not waits):
                 try:
                     launch(RANK, one.folder, [self.command, TEST_ONLY, "", ""], ranks=1)
                 except RunFailed as failure:
@@ -123,11 +124,13 @@ class Sweep:
         print(f"\n{as_table(outcomes)}\n")
         tested = [one for one in outcomes if one.test_iou is not None]
         if tested:
-            print(f"  Test set         opened for {_named(tested)}")
+            print(f"  Test set         opened for {_jobs(tested)}")
+        if waits and "best" in asked.values():
+            print("  Test set         stays closed for the best choice until all jobs are finished")
         if repeats and choices:
             self._say_choice(choices, repeats)
         elif best:
-            print(f"  best checkpoint  {from_here(best[0].folder / 'checkpoints' / 'best.ckpt')}  ({_named(best)})")
+            print(f"  best checkpoint  {from_here(best[0].folder / 'checkpoints' / 'best.ckpt')}  ({_jobs(best)})")
             print(f"  predict with     {predict_command(best[0].folder, self.command)}")
         print(f"  table            {from_here(plan.folder / 'sweep.csv')}")
         print(f"  curves           tensorboard --logdir {as_typed(plan.folder)}")
@@ -145,10 +148,12 @@ class Sweep:
         """Of jobs that judge other patients each none is the best: the one with the easiest patients has the highest score."""
         best = choices[0]
         if len(choices) > 1:
-            print(f"  best choice      {' '.join(chosen(best[0], repeats))}  ({_named(best)})")
-        ious = [one.val_iou for one in best if one.val_iou is not None]
-        spread = f"{sum(ious) / len(ious):.4f}, {min(ious):.4f} to {max(ious):.4f}" if ious else "none"
-        print(f"  mean val/iou     {spread}; of {count_of(len(best), 'job')}, each judged on other patients: none is the best")
+            print(f"  best choice      {' '.join(chosen(best[0], repeats))}  ({_jobs(best)})")
+        scores = ious(best)
+        spread = f"{mean_iou(best):.4f}, {min(scores):.4f} to {max(scores):.4f}" if scores else "none"
+        print(
+            f"  mean val/iou     {spread}; of {count_of(len(best), 'job')}, not all judged on the same patients: none is the best"
+        )
 
 
 def _folder_to_go_on_with(plan: Plan) -> Path:
@@ -192,11 +197,11 @@ def _refuse_what_would_be_lost(plan: Plan) -> None:
 
 
 def _judge_other_patients(plan: Plan) -> bool:
-    """Whether jobs differ in who validates, so that their scores are no match for each other."""
+    """Whether repeats of a choice have other patients to validate, so that their scores are no match for each other."""
     return any(len({str(setting(one.config, name)) for one in plan.jobs}) > 1 for name in REPEATS if name != "seed")
 
 
-def _named(outcomes: Sequence[Outcome]) -> str:
+def _jobs(outcomes: Sequence[Outcome]) -> str:
     return f"job{'s' if len(outcomes) > 1 else ''} {', '.join(str(one.job) for one in outcomes)}"
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,23 +58,28 @@ def outcome_of(folder: Path, job: int, words: Sequence[str]) -> Outcome:
 def ranked(outcomes: Sequence[Outcome], repeats: Sequence[str]) -> list[list[Outcome]]:
     """The finished jobs by what they chose, which are all words but those of ``repeats``: the best choice first.
 
-    A choice is as good as the mean of its jobs; one with fewer finished jobs, which may be the easier ones, comes after.
+    A choice is as good as the mean of its jobs; one with fewer scores, which may be the easier ones, comes after.
     """
     choices: dict[tuple[str, ...], list[Outcome]] = {}
     for one in sorted(outcomes, key=lambda one: one.job):
         if one.status == FINISHED:
             choices.setdefault(chosen(one, repeats), []).append(one)
-    return sorted(choices.values(), key=lambda jobs: (-len(jobs), -mean_iou(jobs)))
+    return sorted(choices.values(), key=lambda jobs: (-len(ious(jobs)), -mean_iou(jobs)))
 
 
 def chosen(one: Outcome, repeats: Sequence[str]) -> tuple[str, ...]:
     """Its words but those of ``repeats``."""
-    return tuple(word for word in one.words if word.partition("=")[0] not in repeats)
+    return tuple(word for word in one.words if word.lstrip("+").partition("=")[0] not in repeats)
+
+
+def ious(jobs: Sequence[Outcome]) -> list[float]:
+    """The ``val/iou`` of those that have one."""
+    return [one.val_iou for one in jobs if one.val_iou is not None]
 
 
 def mean_iou(jobs: Sequence[Outcome]) -> float:
-    """The mean ``val/iou``; minus infinity where a job has none."""
-    return sum(-math.inf if one.val_iou is None else one.val_iou for one in jobs) / len(jobs)
+    """The mean ``val/iou`` of those that have one; 0 where none has."""
+    return sum(ious(jobs)) / max(1, len(ious(jobs)))
 
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
