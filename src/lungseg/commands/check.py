@@ -103,7 +103,7 @@ def _check(options: Options) -> int:
 def _said(options: Options) -> str:
     """What was said of the masks and the patients, as words of a training's command."""
     values = {"data.mask_values": options.data_mask_values, "data.ignore_values": options.data_ignore_values}
-    words = [f"{name}=[{','.join(f'{value:g}' for value in some)}]" for name, some in values.items() if some]
+    words = [f"{name}=[{','.join(f'{value:.15g}' for value in some)}]" for name, some in values.items() if some]
     regex = unquoted(options.data_patient_regex)
     return "".join(f" {shlex.quote(word)}" for word in [*([f"data.patient_regex={regex}"] if regex else []), *words])
 

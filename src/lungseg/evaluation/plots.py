@@ -69,7 +69,7 @@ def intervals(lines: Sequence[Line], what: str, zero: bool = False) -> bytes:
 
 def label(setting: str, value: str) -> str:
     """A value of a setting in a plot, by its name where it is a number, a list or a word that would say nothing alone."""
-    is_name = value[:1].isalpha() and value not in ("null", "true", "false")
+    is_name = value[:1].isalpha() and value.lower() not in ("null", "true", "false")
     return value if is_name else f"{setting.rpartition('.')[2]}={value}"
 
 
@@ -88,8 +88,8 @@ def curves(named: Mapping[str, Curve], what: str) -> bytes:
             axes.set_xlim(left=0)
             axes.locator_params(axis="x", nbins=5, integer=True)
         bottom, best = shown_range(list(named.values()))
-        room = 0.04 * (best - bottom)
-        panels[0].set_ylim(bottom - room, best + room or best + 0.01)
+        room = 0.04 * (best - bottom) or 0.01
+        panels[0].set_ylim(bottom - room, best + room)
         panels[0].set_ylabel(what)
         figure.legend(panels[0].get_lines(), list(named), loc="outside upper center", ncols=min(4, len(named)), frameon=False)
 

@@ -20,6 +20,7 @@ SIDES = (BOTH, *NAMES.values())
 # On the screen; all others are in the tables.
 OF_VOLUMES = ("iou_3d", "dice_3d", "hd95_3d_mm", "assd_3d_mm", "nsd_3d", "volume_error")
 OF_IMAGES = ("iou", "dice", "hd95_mm", "hd95_px", "assd_mm", "assd_px", "nsd", "area_error")
+REASONS = 3  # different ones, where none could be judged
 HEAD = ("lungs", "figure", "mean", "95 % interval", "median", "worst", "of", "cases")
 
 
@@ -87,11 +88,7 @@ def summarised(judged: Sequence[Judged]) -> Summary:
 
 def reasons(judged: Sequence[Judged]) -> list[str]:
     """Why cases could not be judged: of all with the same remedy the sentence of the first, and the names of the others."""
-    alike: dict[str, list[Judged]] = {}
-    for one in judged:
-        if one.error:
-            alike.setdefault(one.error.rpartition(": ")[2], []).append(one)
-    return [_reason(*same) for same in alike.values()]
+    return [_reason(*same) for same in _alike(judged)]
 
 
 def as_screen(summary: Summary) -> str:
@@ -171,8 +168,18 @@ def _reason(first: Judged, *others: Judged) -> str:
 
 
 def _none_judged(judged: Sequence[Judged]) -> UserError:
-    errors = [one.error for one in judged if one.case.prediction and one.case.truth]  # that others lack a partner is not why
-    return UserError(f"none of {len(errors)} pairs of masks can be judged: {errors[0]}" if len(errors) > 1 else errors[0])
+    pairs = [one for one in judged if one.case.prediction and one.case.truth]  # that others lack a partner is not why
+    said = " ".join(same[0].error for same in _alike(pairs)[:REASONS])
+    return UserError(f"none of {len(pairs)} pairs of masks can be judged: {said}" if len(pairs) > 1 else said)
+
+
+def _alike(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Those that could not be judged, by their remedy."""
+    alike: dict[str, list[Judged]] = {}
+    for one in judged:
+        if one.error:
+            alike.setdefault(one.error.rpartition(": ")[2], []).append(one)
+    return list(alike.values())
 
 
 def _counts(summary: Summary) -> Iterator[str]:

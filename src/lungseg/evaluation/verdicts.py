@@ -31,7 +31,8 @@ def sentences(found: Comparison) -> Iterator[str]:
     over = count_of(found.patients, "patient")
     runs = f" in {found.runs} runs" if found.runs > 1 else ""
     yield f"{count_of(len(found.cases), 'case')} of {over}{runs} {'is' if len(found.cases) == 1 else 'are'} paired."
-    if all(a == b for case in found.cases for a, b in case.figures.values()):
+    alike = len(found.tolerances) == 1 and not any(case.of_one for case in found.cases)
+    if alike and all(a == b for case in found.cases for a, b in case.figures.values()):
         yield "A and B are equal in every figure."
         return
     if found.patients < LEAST_PATIENTS:
@@ -64,7 +65,7 @@ def left_out(found: Comparison) -> Iterator[str]:
     for figure in HIGHER_IS_BETTER:
         lost = [case.name for case in found.cases if figure in case.of_one]
         if lost:
-            yield f"{count_of(len(lost), 'case')} without {_named(figure)[0]} on one side, left out of it: {named(lost)}"
+            yield f"{count_of(len(lost), 'case')} without {_worded(figure)[0]} on one side, left out of it: {named(lost)}"
 
 
 def as_csv(found: Sequence[tuple[str, Comparison]]) -> str:
@@ -153,20 +154,20 @@ def _won(outcome: Outcome, runs: int) -> str:
     low, high = ends if winner == "A" else (-ends[1], -ends[0])
     over = f"{count_of(runs, 'run')}, {count_of(gain.patients, 'patient')}" if runs > 1 else count_of(gain.patients, "patient")
     between = f"95 % interval {short(low)} to {short(high)}, {over}, {_p(gain.p_value)}"
-    name, unit = _named(outcome.figure)
+    name, unit = _worded(outcome.figure)
     return f"{winner} beats {loser} in {name} by {short(abs(gain.difference))}{unit} ({between})."
 
 
 def _told(outcome: Outcome) -> str:
     difference, interval = _difference(outcome)
-    name, unit = _named(outcome.figure)
+    name, unit = _worded(outcome.figure)
     if interval is None:
         have = "has" if outcome.gain.patients == 1 else "have"
         return f"{name} (only {count_of(outcome.gain.patients, 'patient')} {have} it)"
     return f"{name} ({short(difference)}{unit}, {short(interval.low)} to {short(interval.high)}, {_p(outcome.gain.p_value)})"
 
 
-def _named(figure: str) -> tuple[str, str]:
+def _worded(figure: str) -> tuple[str, str]:
     """A figure as a word in a sentence, and the unit behind its values."""
     name, _, unit = _title(figure).rstrip(")").partition(" (")
     return name, f" {unit}" if unit in ("mm", "px", "ml") else ""
