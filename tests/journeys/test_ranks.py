@@ -89,7 +89,7 @@ from lungseg.training.launch import end_with_parent, leave_failure
 
 end_with_parent()
 if os.environ["RANK"] == sys.argv[2]:
-    leave_failure("the rank failed", "Traceback: here\\n")
+    leave_failure("the rank failed", 2, "Traceback: here\\n")
     sys.exit(1)
 time.sleep(600)  # as in a collective operation that the other never joins
 """
@@ -105,4 +105,23 @@ def test_a_rank_that_fails_takes_the_others_along(
     with pytest.raises(RunFailed, match="the rank failed"):
         launch("crashing", tmp_path, [rank], ranks=2)
     assert capsys.readouterr().err == "Traceback: here\n"
+    assert none_left(tmp_path)
+
+
+LINGERING = """
+import time
+from lungseg.training.launch import leave_failure
+
+leave_failure("it is refused", 2)
+time.sleep(600)  # as an interpreter that takes long to end where others are at work
+"""
+
+
+def test_a_process_that_takes_long_to_end_keeps_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lingering.py").write_text(LINGERING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("lungseg.training.launch.PATIENCE_S", 0.1)
+    with pytest.raises(RunFailed, match="it is refused") as failed:
+        launch("lingering", tmp_path, [], ranks=1)
+    assert failed.value.code == 2
     assert none_left(tmp_path)

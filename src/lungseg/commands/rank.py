@@ -71,13 +71,15 @@ def run_rank(folder: Path, command: str, part: str, state: str, prefix: str) -> 
                 run_here(config, folder, command, part == FULL, rank, ranks, prefix)
                 _leave_group()
     except UserError as error:
-        leave_failure(str(error))
+        leave_failure(str(error), REFUSED)
         return REFUSED
     except Stopped:
         return STOPPED
     except Exception as error:
         who = f"rank {rank}" if ranks > 1 else "the training"
-        leave_failure(f"{who} failed by a fault of the program ({type(error).__name__}), see above.", traceback.format_exc())
+        leave_failure(
+            f"{who} failed by a fault of the program ({type(error).__name__}), see above.", PARTLY, traceback.format_exc()
+        )
         return PARTLY
     return 0
 

@@ -88,6 +88,8 @@ def launch(module: str, folder: Path, arguments: Sequence[str], ranks: int) -> N
             finally:
                 _end(process)
         left = json.loads(failure.read_text(encoding="utf-8")) if failure.is_file() else None
+    if code is None:
+        code = 1 if left is None else left["code"]
     if left is not None:
         print(left["traceback"], file=sys.stderr, end="")
         raise RunFailed(left["said"], code)
@@ -129,14 +131,18 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def leave_failure(said: str, traceback: str = "") -> None:
-    """Leaves what went wrong for the process that launched this one, unless another rank has failed before."""
+def leave_failure(said: str, code: int, traceback: str = "") -> None:
+    """Leaves what went wrong for the process that launched this one, unless another rank has failed before.
+
+    Args:
+        code: with which this process is about to end.
+    """
     with suppress(FileExistsError), Path(os.environ[FAILURE]).open("x", encoding="utf-8") as file:
-        json.dump({"said": said, "traceback": traceback}, file)
+        json.dump({"said": said, "code": code, "traceback": traceback}, file)
 
 
-def _wait(process: "subprocess.Popen[bytes]", failure: Path) -> int:
-    """The exit code; once a rank has failed the others, which may wait for it for ever, get little time."""
+def _wait(process: "subprocess.Popen[bytes]", failure: Path) -> int | None:
+    """The exit code; once a rank has failed the others, which may wait for it for ever, get little time: None if they took more."""
     failed_at: float | None = None
     while True:
         try:
@@ -145,7 +151,7 @@ def _wait(process: "subprocess.Popen[bytes]", failure: Path) -> int:
             if failed_at is None and failure.is_file():
                 failed_at = time.monotonic()
             if failed_at is not None and time.monotonic() - failed_at > PATIENCE_S:
-                return 1
+                return None
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -178,7 +184,7 @@ def _agent(ranks: str, module: str, folder: str, *arguments: str) -> int:
         killed = {rank: code for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM}  # which torchrun sends itself
         for rank, code in killed.items():
             Path(os.environ[FAILURE]).unlink(missing_ok=True)  # of a rank that only missed this one
-            leave_failure(f"rank {rank} {_ended(code)}, and the other ranks with it.")
+            leave_failure(f"rank {rank} {_ended(code)}, and the other ranks with it.", 1)
         return 1
     except SignalException as error:  # whoever sent it says so
         return 128 + int(error.sigval)
