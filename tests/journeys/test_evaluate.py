@@ -117,6 +117,7 @@ def test_sides_that_mean_the_opposite_are_told(tmp_path: Path) -> None:
     done = evaluate(tmp_path / "made", tmp_path / "truth", tmp_path / "out")
     assert done.code == 0
     assert "Warning: a: right and left lie the other way round" in done.out
+    assert table(tmp_path / "out" / "cases.csv")[0]["doubts"].startswith("right and left lie the other way round")
 
 
 def test_two_files_and_the_values_that_are_lung(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_a_prediction_said_the_same_of_itself(seeing_file: Path, tmp_path: Path)
     assert (done.code, done.err) == (0, "")
     rows = [row for row in table(tmp_path / "out" / "cases.csv") if row["side"] == "both"]
     assert [row["case"] for row in rows] == ["a", "sub/0", "sub/1", "sub/2"]
-    figures = [name for name in rows[0] if name not in ("case", "patient", "side", "error")]
+    figures = [name for name in rows[0] if name not in ("case", "patient", "side", "doubts", "error")]
     assert {"iou", "dice", "hd95_px", "hd95_3d_mm", "nsd_3d", "volume_error_ml"} <= set(figures) == set(fresh[0]) & set(figures)
     for own, said in zip(rows, fresh, strict=True):
         assert {name: own[name] for name in figures} == {name: said[name] for name in figures}

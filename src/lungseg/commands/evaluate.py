@@ -112,9 +112,8 @@ def _evaluated(options: Options, output: Path) -> int:
             log.warning("the predicted masks hold one value, taken as both lungs; the true ones tell right (1) from left (2).")
         judged = with_sides(judged)
         summary = summarised(judged)
-        for one in judged:
-            for doubt in one.doubts:
-                log.warning(f"{printable(one.case.name)}: {doubt}")
+        doubts = [f"{printable(one.case.name)}: {doubt}" for one in judged for doubt in one.doubts]
+        say(log.warning, doubts, "doubts, all in cases.csv")
         say(log.error, reasons(judged), "kinds of reasons why cases could not be judged, all in cases.csv")
         if (output / "cases.csv").is_file():
             log.warning(f"the earlier evaluation in {from_here(output)} is replaced; output=... keeps the next one apart.")

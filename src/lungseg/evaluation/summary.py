@@ -132,11 +132,11 @@ def cases_csv(judged: Sequence[Judged]) -> str:
     figures = list(dict.fromkeys(figure for one in judged for own in one.figures.values() for figure in own))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("case", "patient", "side", *figures, "error"))
+    writer.writerow(("case", "patient", "side", *figures, "doubts", "error"))
     for one in judged:
         for side, own in (one.figures or {BOTH: {}}).items():
             cells = [cell(own.get(figure, math.nan)) for figure in figures]
-            writer.writerow((one.case.name, one.case.patient, side, *cells, one.error))
+            writer.writerow((one.case.name, one.case.patient, side, *cells, "; ".join(one.doubts), one.error))
     return text.getvalue()
 
 
