@@ -22,10 +22,10 @@ def printable(thing: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]} ..."
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Sequence[str], most: int = NAMED) -> str:
     """The first of some names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(printable, names[:NAMED])) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(printable, names[:most])) + more
 
 
 def count_of(number: int, thing: str = "file") -> str:

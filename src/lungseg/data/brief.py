@@ -1,14 +1,14 @@
 """What is said of the data at each start of a training; ``lungseg check`` says it in full."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
 
 from lungseg.data import duplicates
 from lungseg.data.cache import SliceCache
-from lungseg.errors import UserError
+from lungseg.errors import UserError, named
 from lungseg.imaging import greys
 
 NO_LUNG = "no training mask holds any lung: look at the masks, or name their lung values with data.mask_values=[...]."
@@ -75,7 +75,7 @@ def doubts(caches: Mapping[str, SliceCache]) -> Iterator[str]:
         for scan in cache.scans:
             for doubt in scan.doubts:
                 names.setdefault(doubt, []).append(scan.name)
-    said = [f"{_listed(own)}: {doubt}" for doubt, own in names.items()]
+    said = [f"{named(own, NAMED)}: {doubt}" for doubt, own in names.items()]
     yield from said[:SAID]
     if len(said) > SAID:
         yield f"... and {len(said) - SAID} more of this kind; lungseg check shows them all."
@@ -88,7 +88,3 @@ def _compared(cache: SliceCache) -> Iterator[int]:
     for scan in cache.scans:
         chosen = np.linspace(0, len(scan.slices) - 1, COMPARED).round().astype(int)
         yield from (scan.slices[i] for i in np.unique(chosen))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lungseg.data.brief import NO_LUNG
 from lungseg.data.cases import FileCase, Stack
 from lungseg.data.checked import Checked, Spot, read_and_check
-from lungseg.data.twins import NAMED, Prints, Twins, leaks, named
-from lungseg.errors import UserError
+from lungseg.data.twins import NAMED, Prints, Twins, leaks
+from lungseg.errors import UserError, named
 from lungseg.imaging import greys
 from lungseg.imaging.overlay import overlay
 from lungseg.imaging.plausibility import grave
@@ -150,7 +150,7 @@ def _too_few(parts: Mapping[str, Sequence[FileCase]]) -> Iterator[str]:
 def _patients_in_two_parts(parts: Mapping[str, Sequence[FileCase]]) -> list[str]:
     patients = {part: {case.patient for case in cases if case.patient is not None} for part, cases in parts.items()}
     return [
-        f"{len(both)} patient{'s are' if len(both) > 1 else ' is'} both in {left} and in {right} ({named(both)}): "
+        f"{len(both)} patient{'s are' if len(both) > 1 else ' is'} both in {left} and in {right} ({named(both, NAMED)}): "
         "results would be too good; move each to one side."
         for left, right in combinations(parts, 2)
         if (both := sorted(patients[left] & patients[right]))
@@ -171,7 +171,7 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
         notes.append(f"The grey values are of several kinds ({told}): a manifest can give each source its slope and intercept.")
     rare = [f"{one.case.name} ({one.greys.name})" for one in checked if one.greys.name not in kinds]
     if rare:
-        notes.append(f"Grey values that seem to be of another kind than the others: {named(rare)}.")
+        notes.append(f"Grey values that seem to be of another kind than the others: {named(rare, NAMED)}.")
     if kinds[greys.SCALED]:
         airs = [one.greys.levels.air for one in checked if one.greys.name == greys.SCALED and one.greys.levels.air is not None]
         if airs and np.median(airs) < -100:  # without an offset a slope says it all
@@ -192,7 +192,7 @@ def _notes(checked: Sequence[Checked]) -> list[str]:
         notes.append(f"Values down to {lowest:.0f} mark what lies outside the field of view ({_files(len(padded))}).")
     flat = [one.case.name for one in checked if one.greys.levels.flat > FLAT]
     if flat:
-        notes.append(f"Lungs in the lowest grey of all, as a narrow window leaves them: {named(flat)}.")
+        notes.append(f"Lungs in the lowest grey of all, as a narrow window leaves them: {named(flat, NAMED)}.")
     empty = sum(one.shape[0] - one.with_lung for one in checked)
     if empty:
         notes.append(f"Without lung: {empty} of {sum(one.shape[0] for one in checked)} slices.")

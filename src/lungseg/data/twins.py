@@ -9,6 +9,7 @@ from itertools import combinations
 from lungseg.data import duplicates
 from lungseg.data.cases import Stack
 from lungseg.data.checked import Checked
+from lungseg.errors import named
 from lungseg.labels import LUNG
 
 NAMED = 5  # names in a sentence, then a count
@@ -91,7 +92,7 @@ class Prints:
     def shared_masks(self, checked: Sequence[Checked]) -> list[str]:
         """Masks that are the same in every pixel, which two patients' never are."""
         return [
-            f"{named([checked[file].case.name for file in files])} have one and the same mask."
+            f"{named([checked[file].case.name for file in files], NAMED)} have one and the same mask."
             for files in self.masks.values()
             if len(files) > 1
         ]
@@ -109,9 +110,3 @@ def leaks(twins: Sequence[Twins]) -> Iterator[str]:
                 f"{len(own)} pairs of files {how} ({shown}; ...): results would be too good; remove copies, and name the patients "
                 "by data.patient_regex='...' or in a manifest if these are slices of one scan."
             )
-
-
-def named(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
