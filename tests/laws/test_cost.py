@@ -167,6 +167,18 @@ def test_a_training_that_fits_is_not_warned_of(caplog: pytest.LogCaptureFixture)
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
+@pytest.mark.parametrize(("known", "warned"), [({"avx2": True}, True), ({"avx512_bf16": True}, False), ({"amx_bf16": True}, False)])
+def test_emulated_arithmetic_is_warned_of(
+    known: dict[str, bool], warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    for precision in ("bf16-mixed", "32-true"):
+        say_cost(network(), slices(2), trainer(precision=precision))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == int(warned)
+    assert all("trainer.precision=32-true" in line for line in said)
+
+
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="the system does not say what is free")
 def test_what_is_free_is_less_than_there_is() -> None:
     free = free_memory(torch.device("cpu"))

@@ -32,8 +32,13 @@ def precision_for(trainer: Mapping[str, Any]) -> Any:
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") in (None, "auto", "gpu", "cuda")
     if on_gpu:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if _multiplies_bfloat16() else "32-true"
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor does so itself; elsewhere it is emulated, up to fifty times slower than float32."""
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch below 2.9 has none
-    return "bf16-mixed" if known.get("avx512_bf16") or known.get("amx_bf16") else "32-true"
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,17 @@ class Cost:
 
 
 def say_cost(module: SegmentationModule, data: LungDataModule, trainer: pl.Trainer) -> None:
-    """Says what a training will take of time and memory, and warns if the memory is not there."""
+    """Says what a training will take of time and memory, and warns if the memory or the arithmetic is not there."""
     cost = measure_cost(module, data, trainer)
     log.info(describe_cost(cost, module, data, trainer))
     shortage = describe_shortage(cost, free_memory(trainer.strategy.root_device))
     if shortage:
         log.warning(shortage)
+    if cost.device == "cpu" and str(trainer.precision) == "bf16-mixed" and not _multiplies_bfloat16():
+        log.warning(
+            "trainer.precision=bf16-mixed may be many times slower than float32 here, as this processor has no arithmetic for it: "
+            "leave it out, or take trainer.precision=32-true."
+        )
 
 
 def measure_cost(module: SegmentationModule, data: LungDataModule, trainer: pl.Trainer) -> Cost:
