@@ -15,17 +15,19 @@ from builders import chest
 RNG = np.random.default_rng(3)
 HARD = RNG.uniform(0.90, 0.96, 20)  # IoU of a case by which others are better or worse
 
+SOURCES = {"near": slice(0, 6), "far": slice(6, 14), "farther": slice(14, 20)}
 
-def run(folder: Path, ious: Sequence[float], name: str = "val_images.csv", first: int = 0, px: float = 2.0) -> Path:
+
+def run(folder: Path, ious: Sequence[float], name: str = "val_images.csv", first: int = 0, px: float = 2.0, of: str = "x") -> Path:
     """The folder of a training with scores of two slices of each patient, and one without lung."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "patient", "source", "iou", "hd95_px", "area_error"))
         for i, iou in enumerate(ious, first):
-            writer.writerow((f"p{i}_a.png", f"p{i}", "x", iou, px / iou, -0.1))
-            writer.writerow((f"p{i}_b.png", f"p{i}", "x", iou + 0.01, px / iou, 0.1))
-            writer.writerow((f"p{i}_c.png", f"p{i}", "x", "", "", ""))
+            writer.writerow((f"p{i}_a.png", f"p{i}", of, iou, px / iou, -0.1))
+            writer.writerow((f"p{i}_b.png", f"p{i}", of, iou + 0.01, px / iou, 0.1))
+            writer.writerow((f"p{i}_c.png", f"p{i}", of, "", "", ""))
     return folder
 
 
@@ -127,6 +129,24 @@ def test_scans_of_trainings_are_compared_too(tmp_path: Path) -> None:
     done = compare(a, b, f"output={tmp_path / 'out'}")
     assert "B beats A in IoU 3-D by 0.0100" in done.out
     assert [row["of"] for row in table(tmp_path / "out" / "compare.csv")].count("volumes") == 1
+
+
+def test_cases_of_some_sources_alone_are_compared(tmp_path: Path) -> None:
+    sides = {"a": HARD + 0.01, "b": HARD}
+    for side, ious in sides.items():
+        parts = [(run(tmp_path / of / side, ious[rows], first=rows.start, of=of)) for of, rows in SOURCES.items()]
+        texts = [(part / "val_images.csv").read_text().splitlines(keepends=True) for part in parts]
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "val_images.csv").write_text("".join([texts[0][0], *(line for text in texts for line in text[1:])]))
+        (tmp_path / side / "val_volumes.csv").write_text("scan,patient,source,dice_3d\ns,s,near,0.9\nt,t,far,0.8\n")
+    for words, cases in (([], 60), (["source=far"], 24), (["source=near,farther"], 36), (["source=farther"], 18)):
+        done = compare(tmp_path / "a", tmp_path / "b", *words)
+        assert (done.code, done.err) == (0, "")
+        assert f"{cases} cases of {cases // 3} patients are paired." in done.out
+        assert ("Dice 3-D" in done.out) == (words != ["source=farther"])
+    assert_refused(compare(tmp_path / "a", tmp_path / "b", "source=fra"), "source=fra is unknown: did you mean far?")
+    nowhere = [run(tmp_path / "nowhere" / side, HARD, of="") for side in sides]
+    assert_refused(compare(*nowhere, "source=far"), "no case of these runs says where it comes from")
 
 
 def test_two_evaluations_are_compared(tmp_path: Path) -> None:

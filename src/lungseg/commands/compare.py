@@ -5,12 +5,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lungseg.commands.exits import exit_code, without_debug
 from lungseg.commands.folders import from_here, is_predictions
 from lungseg.commands.words import FLAGS, parse, typed
 from lungseg.errors import UserError
 from lungseg.files import from_home
+from lungseg.signatures import nearest
+
+if TYPE_CHECKING:
+    from lungseg.evaluation.tables import Cases
 
 HELP = """\
 lungseg compare: says whether A beats B on the same cases, or that the data cannot tell.
@@ -20,6 +25,7 @@ lungseg compare: says whether A beats B on the same cases, or that the data cann
   RUN                  the folder of a training, of lungseg evaluate or of lungseg predict truth=, or its table; or several with
                        commas between them, such as the seeds of one choice: those of A and B are paired in the order given
   part=val             of trainings: val | test; test unless one of them lacks it
+  source=NAME,NAME     only cases whose column source says so, such as one hospital's; all of them by default
   output=DIR           where compare.csv and compare.json go; nothing is written otherwise
   -q                   only warnings and errors
   debug=true           what lies behind an error too, as a traceback
@@ -41,6 +47,7 @@ class Options:
     """What may stand on the command line beside the runs, with its type and default."""
 
     part: str | None = None
+    source: tuple[str, ...] = ()
     output: Path | None = None
     quiet: bool = False
 
@@ -74,6 +81,7 @@ def _compare(words: Sequence[str]) -> int:
     from rich.console import Console
 
     from lungseg.evaluation.compare import compare
+    from lungseg.evaluation.groups import only
     from lungseg.evaluation.tables import PARTS, Kind, find_table, read_cases
     from lungseg.evaluation.verdicts import as_csv, as_json, as_screen, left_out
     from lungseg.files import write_text
@@ -93,7 +101,14 @@ def _compare(words: Sequence[str]) -> int:
         for kind in kinds:
             if kind == "volumes" and not all(find_table(path, part, kind) for path in (*a, *b)):
                 continue
-            one = compare([read_cases(path, part, kind) for path in a], [read_cases(path, part, kind) for path in b])
+            sides = [[read_cases(path, part, kind) for path in paths] for paths in (a, b)]
+            if options.source:
+                if kind == "images":
+                    _check_sources(options.source, [cases for side in sides for cases in side])
+                sides = [[only(cases, options.source) for cases in side] for side in sides]
+                if kind == "volumes" and not any(cases.names for cases in sides[0]):
+                    continue  # only pictures come from there
+            one = compare(*sides)
             for sentence in left_out(one):
                 log.warning(sentence)
             log.info(f"\n{as_screen(one)}")
@@ -103,6 +118,16 @@ def _compare(words: Sequence[str]) -> int:
             write_text(options.output / "compare.json", json.dumps(as_json(found), indent=1))
             log.info(f"\nAll of it is in {from_here(options.output / 'compare.csv')} and compare.json.")
     return 0
+
+
+def _check_sources(wanted: Sequence[str], tables: Sequence["Cases"]) -> None:
+    """Refuses a source that no case comes from."""
+    known = sorted({source for cases in tables for source in cases.sources if source})
+    for source in wanted:
+        if not known:
+            raise UserError(f"source={source}: no case of these runs says where it comes from: leave it out.")
+        if source not in known:
+            raise UserError(f"source={source} is unknown: {nearest(source, known, '')}")
 
 
 def _paths(word: str) -> list[Path]:

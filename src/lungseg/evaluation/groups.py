@@ -1,7 +1,7 @@
 """Kinds of cases on lines of their own: where they come from, and where in a scan they lie."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,7 +55,7 @@ def _rows(
     rows: list[list[str | Figure]] = []
     for kind in kinds:
         for values, several in tables:
-            own = [one for cases in several if (one := only(cases, kind)).names]
+            own = [one for cases in several if (one := only(cases, [kind])).names]
             if own:
                 rows.append([kind, *(values or ["the one"]), *_figures(own, shown)])
     return rows
@@ -73,14 +73,14 @@ def _figures(tables: Sequence[Cases], shown: Sequence[str]) -> list[str | Figure
     ]
 
 
-def only(cases: Cases, source: str) -> Cases:
-    """The cases that come from a source."""
-    rows = [row for row, own in enumerate(cases.sources) if own == source]
+def only(cases: Cases, sources: Collection[str]) -> Cases:
+    """The cases that come from one of these sources."""
+    rows = [row for row, own in enumerate(cases.sources) if own in sources]
     return replace(
         cases,
         names=tuple(cases.names[row] for row in rows),
         patients=tuple(cases.patients[row] for row in rows),
-        sources=(source,) * len(rows),
+        sources=tuple(cases.sources[row] for row in rows),
         columns={figure: values[rows] for figure, values in cases.columns.items()},
     )
 
