@@ -3,7 +3,7 @@
     python benchmarks/evidence.py data=DIR output=DIR [only=screening,residual] [jobs=2]
 
 ``data`` holds finding_lungs and lctsc (Train and Test), lungsegdb and covid19_ct_seg (Test), each with Images and Masks. Choices
-are made by validation on the Train sets alone: the Test sets are opened by the last step only, in columns of their own.
+are made by validation on the Train sets alone: the last two steps alone open the Test sets, for columns of their own.
 """
 
 import csv
@@ -41,6 +41,7 @@ FOLDS = ["data.manifest=MANIFESTS/train.csv", "data.balance=source", "data.folds
 SMALL = ["preprocess.size=128", "trainer.max_epochs=10", "trainer.check_val_every_n_epoch=2", "test=never"]
 EPOCHS = 8
 FULL = ["preprocess.size=256", f"trainer.max_epochs={EPOCHS}", "test=never"]
+TESTED = ["data.manifest=MANIFESTS/all.csv", "data.balance=source", *SMALL, f"trainer.max_epochs={EPOCHS}", "test=always"]
 LUNG_HU, MEDIASTINUM_HU = (-600, 1500), (40, 400)  # level, width
 PICTURES = {"lung": LUNG_HU, "mediastinum": MEDIASTINUM_HU, "equalised": LUNG_HU, "turned": LUNG_HU}
 LEARNT = ("finding_lungs", "lctsc")
@@ -69,12 +70,10 @@ STEPS = {
     # The same seconds instead of the same epochs: the plain network trains longer, by as much as it was faster in "residual".
     "equal_time": [*FOLDS, "seed=0,1,2,3,4", "model=unet_small", *FULL],
     # Other makers' networks, by quality.py, on the first fold.
-    "quality": ["data=manifest", "data.manifest=MANIFESTS/train.csv", "data.balance=source", "trainer.precision=bf16-mixed"],
-    # The Test sets, filled in afterwards.
-    "test": [
-        *("data.manifest=MANIFESTS/all.csv", "data.balance=source", "seed=0,1,2", AUGMENTATIONS, "model=resunet_small,unet_small"),
-        *("trainer.max_epochs=10", "test=always"),
-    ],
+    "quality": ["data=manifest", "data.manifest=MANIFESTS/train.csv", "data.balance=source"],
+    # The Test sets, filled in afterwards: the networks, and what one of them becomes with other augmentations.
+    "test": [*TESTED, "seed=0,1,2", "model=resunet_small,unet_small"],
+    "test_augmentation": [*TESTED, "seed=0", "augmentation=light,none"],
 }
 
 
@@ -201,7 +200,7 @@ def epoch_seconds(runs: Sequence[Path]) -> list[float]:
 def trained(step: Sequence[str], folder: Path, output: Path, jobs: int) -> int:
     """Runs a sweep, or goes on with it, and reports it; jobs side by side have one thread each."""
     words = [
-        *("data=manifest", "trainer.precision=bf16-mixed", "logger=csv"),
+        *("data=manifest", "logger=csv"),
         *("loader.num_workers=0", "loader.cache=disk", f"loader.cache_folder={output / 'cache'}"),
         *("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}", f"hydra.sweep.dir={folder}"),
         *(word.replace("MANIFESTS", str(output / "manifests")) for word in step),
