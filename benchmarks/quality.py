@@ -252,7 +252,7 @@ def _report(
     size, many = bench.job.preprocess.size, "s" if len(options.seeds) > 1 else ""
     limits = (
         f"No claim beyond this budget: {bench.steps(options.images)} steps, or as many seconds as {REFERENCE} takes for them, at "
-        f"{size} x {size}, {len(options.seeds)} seed{many}, with settings chosen for lungseg; the other networks' makers train them "
+        f"{size} x {size}, {len(options.seeds)} seed{many}, with lungseg's own settings; the other networks' makers train them "
         "longer and otherwise."
     )
     notes = [f"Left out: {name}: {reason}." for name, reason in left_out.items()]

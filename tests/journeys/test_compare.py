@@ -187,7 +187,7 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["{a}"], "compare takes two runs"),
-        (["{a}", "{b}", "prt=val"], "prt=val is neither an option nor one of them"),
+        (["{a}", "{b}", "prt=val"], "prt=val is neither an option nor one of them: did you mean part?"),
         (["{a}", "{lost}"], "neither a file nor a folder"),
         (["{a}", "{empty}"], "holds no table with scores"),
         (["{a}", "{begun}"], "is a training that is not finished"),

@@ -76,6 +76,10 @@ def test_figures_have_their_unit_and_those_of_too_few_patients_are_no_tests() ->
     said = list(sentences(compare([worse], [own])))
     assert said[1].startswith("B beats A in false lung by 1454.5 px (")
     assert "2 figures were tested" in said[3]
+    said = list(sentences(compare([worse, worse], [own, own])))
+    assert "p = " not in "".join(said)
+    assert "p < " not in "".join(said)
+    assert "2 figures were tested by intervals over runs and patients" in said[3]
     few = replace(worse, columns={**own.columns, "false_lung_pixels": np.where(np.arange(8) < 2, 3.0, np.nan)})
     said = list(sentences(compare([few], [own])))
     assert said[1].endswith("and false lung (only 2 patients have it).")

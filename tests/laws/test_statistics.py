@@ -214,6 +214,18 @@ def test_exchanging_both_sides_turns_the_sign(a: np.ndarray, data: st.DataObject
         assert 0 < there.p_value <= 1
 
 
+@given(a=tables(), limit=st.floats(0.1, 2))
+@laws
+def test_no_interval_leaves_what_differences_can_be(a: np.ndarray, limit: float) -> None:
+    b = np.where(np.arange(len(a))[:, None] % 2, a, a - limit)  # seeds that disagree as much as can be
+    free, held = paired(a, b), paired(a, b, limit)
+    assert replace(held, interval=None) == replace(free, interval=None)
+    if held.interval is not None:
+        assert free.interval is not None
+        expected = np.clip([free.interval.low, free.interval.high], -limit, limit)
+        assert [held.interval.low, held.interval.high] == pytest.approx(expected)
+
+
 def test_what_the_test_says_by_hand() -> None:
     """Five patients, all better: of 32 ways to give signs two are as extreme. Rounding errors are no differences."""
     a = np.array([0.91, 0.92, 0.93, 0.94, 0.95])

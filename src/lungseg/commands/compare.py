@@ -69,8 +69,12 @@ def _compare(words: Sequence[str]) -> int:
     runs = [word for word in words if word not in named]  # whose names may hold an equals sign, as those of a sweep's jobs do
     options = parse(named, Options, "compare", USAGE)
     if len(runs) != 2:
-        more = f", and {runs[2]} is neither an option nor one of them" if len(runs) > 2 else ""
-        raise UserError(f"{USAGE}{more}.")
+        more = (
+            f", and {runs[2]} is neither an option nor one of them: {nearest(runs[2].partition('=')[0], keys, '')}"
+            if len(runs) > 2
+            else "."
+        )
+        raise UserError(f"{USAGE}{more}")
     if options.part not in (None, "val", "test"):
         raise UserError(f"part={options.part} must be val or test.")
     if options.output is not None and options.output.exists() and not options.output.is_dir():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lungseg.errors import UserError
 from lungseg.evaluation.tables import Cases
 from lungseg.imaging.pairs import common_stem
-from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED
+from lungseg.metrics.cases import HIGHER_IS_BETTER, SIGNED, largest_difference
 from lungseg.metrics.statistics import Paired, by_patient, paired
 
 SURE = 0.05  # of a p value
@@ -138,7 +138,7 @@ def _outcome(figure: str, cases: Sequence[CasePair], runs: int, is_repeated: boo
             for patient, mean in means.items():
                 table[run, patients.index(patient)] = mean
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
-    gain = paired(sign * a, sign * b)
+    gain = paired(sign * a, sign * b, largest_difference(figure))
     return Outcome(figure, float(np.nanmean(a)), float(np.nanmean(b)), gain, winner_of(gain, is_repeated))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lungseg.evaluation.jobs import Job
 from lungseg.evaluation.tables import Cases
-from lungseg.metrics.cases import HIGHER_IS_BETTER, range_of
+from lungseg.metrics.cases import HIGHER_IS_BETTER, largest_difference, range_of
 from lungseg.metrics.statistics import Interval, Paired, by_patient, mean_interval, paired
 
 Patients = Mapping[str, float]  # a figure by patient
@@ -99,7 +99,8 @@ def _effect(scored: Sequence[tuple[Job, Patients]], setting: str, one: str, othe
         return None
     sign = 1 if HIGHER_IS_BETTER[figure] else -1
     is_repeated = bool(np.median(np.isfinite(a).sum(axis=0)) > 1)
-    return Effect(setting, one, other, figure, paired(sign * a, sign * b), len(both), len(repeats), is_repeated)
+    gain = paired(sign * a, sign * b, largest_difference(figure))
+    return Effect(setting, one, other, figure, gain, len(both), len(repeats), is_repeated)
 
 
 def _patients(cases: Cases, figure: str, source: str | None = None) -> Patients:

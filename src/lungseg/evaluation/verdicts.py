@@ -41,15 +41,18 @@ def sentences(found: Comparison) -> Iterator[str]:
         return
     for outcome in found.outcomes:
         if outcome.winner:
-            yield _won(outcome, found.runs)
+            yield _won(outcome, found)
     open_ = [outcome for outcome in found.outcomes if not outcome.winner]
     if open_:
-        yield f"The data cannot tell A from B in {_listed([_told(outcome) for outcome in open_])}."
-    ruled = "the interval decides, which is over runs and patients" if found.is_repeated else "interval and test must agree"
+        yield f"The data cannot tell A from B in {_listed([_told(outcome, found) for outcome in open_])}."
     tested = sum(outcome.gain.interval is not None for outcome in found.outcomes)
     if tested:
-        were = f"{count_of(tested, 'figure')} {'was' if tested == 1 else 'were'} tested ({ruled})"
-        yield f"{were}, and p is not corrected for that: of 20 figures without any difference one has p < 0.05 by chance."
+        were = f"{count_of(tested, 'figure')} {'was' if tested == 1 else 'were'} tested"
+        chance = "of 20 figures without any difference one"
+        if found.is_repeated:
+            yield f"{were} by intervals over runs and patients: {chance} is won by chance."
+        else:
+            yield f"{were} (interval and test must agree), and p is not corrected for that: {chance} has p < 0.05 by chance."
     if all(case.patient == case.name for case in found.cases):
         yield "No table says whose a case is, so each counts as a patient: where one has several, intervals are too narrow."
 
@@ -146,25 +149,32 @@ def _per_case(found: Comparison) -> Iterator[tuple[str, ...]]:
         yield str(case.run), printable(case.name), *(short(value) for pair in both for value in pair or (float("nan"),) * 2)
 
 
-def _won(outcome: Outcome, runs: int) -> str:
+def _won(outcome: Outcome, found: Comparison) -> str:
     winner, loser = ("A", "B") if outcome.winner == "A" else ("B", "A")
     gain = outcome.gain
     assert gain.interval is not None
     ends = (gain.interval.low, gain.interval.high)
     low, high = ends if winner == "A" else (-ends[1], -ends[0])
-    over = f"{count_of(runs, 'run')}, {count_of(gain.patients, 'patient')}" if runs > 1 else count_of(gain.patients, "patient")
-    between = f"95 % interval {short(low)} to {short(high)}, {over}, {_p(gain.p_value)}"
+    over = [count_of(found.runs, "run")] if found.runs > 1 else []
+    over.append(count_of(gain.patients, "patient"))
+    between = f"95 % interval {short(low)} to {short(high)}, {', '.join([*over, *_tested(outcome, found)])}"
     name, unit = _worded(outcome.figure)
     return f"{winner} beats {loser} in {name} by {short(abs(gain.difference))}{unit} ({between})."
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: Outcome, found: Comparison) -> str:
     difference, interval = _difference(outcome)
     name, unit = _worded(outcome.figure)
     if interval is None:
         have = "has" if outcome.gain.patients == 1 else "have"
         return f"{name} (only {count_of(outcome.gain.patients, 'patient')} {have} it)"
-    return f"{name} ({short(difference)}{unit}, {short(interval.low)} to {short(interval.high)}, {_p(outcome.gain.p_value)})"
+    between = f"{short(interval.low)} to {short(interval.high)}"
+    return f"{name} ({', '.join([f'{short(difference)}{unit}', between, *_tested(outcome, found)])})"
+
+
+def _tested(outcome: Outcome, found: Comparison) -> list[str]:
+    """The p value, where it has a say: of several seeds it knows nothing of their luck."""
+    return [] if found.is_repeated else [_p(outcome.gain.p_value)]
 
 
 def _worded(figure: str) -> tuple[str, str]:

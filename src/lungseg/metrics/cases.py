@@ -66,6 +66,12 @@ def range_of(figure: str) -> tuple[float, float]:
     return 0.0, 1.0 if HIGHER_IS_BETTER[figure] else math.inf
 
 
+def largest_difference(figure: str) -> float:
+    """What two values of a figure differ by at most."""
+    low, high = range_of(figure)
+    return high - low
+
+
 def case_figures(
     prediction: NDArray[np.bool_],
     truth: NDArray[np.uint8],

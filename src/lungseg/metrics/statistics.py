@@ -79,11 +79,12 @@ def mean_interval(
     return Interval(float(low), float(high))
 
 
-def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
+def paired(a: NDArray[np.float64], b: NDArray[np.float64], limit: float = np.inf) -> Paired:
     """Differences of two choices in the same runs and patients; an entry that is missing on one side counts on neither.
 
     Args:
         a, b: (runs, patients), nan where a patient is not in a run; (patients,) of one run.
+        limit: what two values cannot differ by more than, nor does the interval.
 
     Raises:
         ValueError: the shapes differ.
@@ -96,7 +97,9 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
     if len(means) >= LEAST_PATIENTS:
         p_value = float(stats.wilcoxon(means[means != 0]).pvalue) if means.any() else 1.0
     difference = float(np.nanmean(differences)) if differences.size else np.nan
-    interval = mean_interval(differences if difference >= 0 else -differences)  # so that b - a has that of a - b turned round
+    interval = mean_interval(
+        differences if difference >= 0 else -differences, (-limit, limit)
+    )  # so that b - a has that of a - b turned round
     return Paired(
         difference,
         interval if interval is None or difference >= 0 else Interval(-interval.high, -interval.low),
