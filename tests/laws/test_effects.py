@@ -123,7 +123,7 @@ def test_a_patient_counts_once_however_many_cases_it_has(values: Sequence[Sequen
 
 def test_a_source_is_scored_alone_and_a_missing_figure_not_at_all() -> None:
     tables = [cases({"p": 0.5, "q": math.nan}, "x"), cases({"p": 0.9}, "y"), None]
-    of_x, of_z = ([only(table, source) for table in tables if table is not None] for source in "xz")
+    of_x, of_z = ([only(table, [source]) for table in tables if table is not None] for source in "xz")
     one, both = score(of_x, "iou"), score(tables, "iou")
     assert one is not None
     assert (one.mean, one.patients) == (0.5, 1)

@@ -36,5 +36,5 @@ def test_scans_are_placed_one_by_one_and_pictures_not_at_all() -> None:
     cases = in_places(table([*low, "picture.png", "odd#name.png", *high], [0.9] * 22))
     assert [cases.names[row] for row, place in enumerate(cases.sources) if place == BASE] == [low[0], high[0]]
     assert [cases.names[row] for row, place in enumerate(cases.sources) if place == APEX] == [low[-1], high[-1]]
-    assert only(cases, "").names == ("picture.png", "odd#name.png")
-    assert only(cases, APEX).columns["iou"].tolist() == [0.9, 0.9]
+    assert only(cases, [""]).names == ("picture.png", "odd#name.png")
+    assert only(cases, [APEX]).columns["iou"].tolist() == [0.9, 0.9]

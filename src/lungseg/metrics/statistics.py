@@ -62,8 +62,7 @@ def mean_interval(
     values = _present(values)
     if values.shape[1] < LEAST_PATIENTS:
         return None
-    apart, values = values, _joined(values)
-    values = values[:, np.lexsort(values)]  # so that the draws do not see the order of the patients
+    apart, values = (one[:, np.lexsort(one)] for one in (values, _joined(values)))  # sums and draws do not see the patients' order
     rng = np.random.default_rng(seed)
     there = np.isfinite(values).astype(np.float64)
     by_run, by_patient = (_times_drawn(rng, number, draws) for number in values.shape)
