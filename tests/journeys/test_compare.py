@@ -144,9 +144,14 @@ def test_cases_of_some_sources_alone_are_compared(tmp_path: Path) -> None:
         assert (done.code, done.err) == (0, "")
         assert f"{cases} cases of {cases // 3} patients are paired." in done.out
         assert ("Dice 3-D" in done.out) == (words != ["source=farther"])
-    assert_refused(compare(tmp_path / "a", tmp_path / "b", "source=fra"), "source=fra is unknown: did you mean far?")
+    assert_refused(compare(tmp_path / "a", tmp_path / "b", "source=fra"), "source=fra is unknown in A: did you mean far?")
     nowhere = [run(tmp_path / "nowhere" / side, HARD, of="") for side in sides]
-    assert_refused(compare(*nowhere, "source=far"), "no case of these runs says where it comes from")
+    assert_refused(compare(*nowhere, "source=far"), "no case of A says where it comes from")
+    assert_refused(compare(tmp_path / "a", nowhere[1], "source=far"), "no case of B says where it comes from")
+    folds = [",".join(str(tmp_path / of / side) for of in SOURCES) for side in sides]
+    done = compare(*folds, "source=near,farther")
+    assert (done.code, done.err) == (0, "")
+    assert "36 cases of 12 patients in 2 runs are paired." in done.out
 
 
 def test_two_evaluations_are_compared(tmp_path: Path) -> None:
@@ -188,6 +193,7 @@ def test_surface_dice_of_two_tolerances_is_not_compared(tmp_path: Path) -> None:
     [
         (["{a}"], "compare takes two runs"),
         (["{a}", "{b}", "prt=val"], "prt=val is neither an option nor one of them: did you mean part?"),
+        (["{a}", "{b}", "{sweep}"], "sweep is neither an option nor one of them."),
         (["{a}", "{lost}"], "neither a file nor a folder"),
         (["{a}", "{empty}"], "holds no table with scores"),
         (["{a}", "{begun}"], "is a training that is not finished"),

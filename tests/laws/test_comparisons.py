@@ -86,6 +86,13 @@ def test_figures_have_their_unit_and_those_of_too_few_patients_are_no_tests() ->
     assert "1 figure was tested" in said[2]
 
 
+def test_seeds_that_disagree_leave_no_impossible_interval() -> None:
+    low, high = (replace(cases(1), columns={"iou": np.full(len(cases(1).names), iou)}) for iou in (0.05, 0.95))
+    [outcome] = compare([low, high], [high, low]).outcomes
+    assert outcome.gain.interval is not None
+    assert (outcome.gain.interval.low, outcome.gain.interval.high) == (-1, 1)
+
+
 @QUICK
 @given(a=SEEDS, gain=st.floats(0.01, 1))
 def test_who_is_always_better_wins_whichever_way_is_better(a: int, gain: float) -> None:

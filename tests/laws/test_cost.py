@@ -167,7 +167,10 @@ def test_a_training_that_fits_is_not_warned_of(caplog: pytest.LogCaptureFixture)
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
-@pytest.mark.parametrize(("known", "warned"), [({"avx2": True}, True), ({"avx512_bf16": True}, False), ({"amx_bf16": True}, False)])
+@pytest.mark.parametrize(
+    ("known", "warned"),
+    [({"avx2": True}, True), ({"avx512_bf16": True}, False), ({"amx_bf16": True}, False), ({"bf16": True}, False), ({}, False)],
+)
 def test_emulated_arithmetic_is_warned_of(
     known: dict[str, bool], warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,17 +64,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    keys = {typed(one.name) for one in fields(Options)}
+    keys = [typed(one.name) for one in fields(Options)]
     named = [word for word in words if word in FLAGS or ("=" in word and word.partition("=")[0] in keys)]
     runs = [word for word in words if word not in named]  # whose names may hold an equals sign, as those of a sweep's jobs do
     options = parse(named, Options, "compare", USAGE)
     if len(runs) != 2:
-        more = (
-            f", and {runs[2]} is neither an option nor one of them: {nearest(runs[2].partition('=')[0], keys, '')}"
-            if len(runs) > 2
-            else "."
-        )
-        raise UserError(f"{USAGE}{more}")
+        more = f", and {runs[2]} is neither an option nor one of them" if len(runs) > 2 else ""
+        meant = f": {nearest(runs[2].partition('=')[0], keys, '')}" if more and "=" in runs[2] else "."
+        raise UserError(f"{USAGE}{more}{meant}")
     if options.part not in (None, "val", "test"):
         raise UserError(f"part={options.part} must be val or test.")
     if options.output is not None and options.output.exists() and not options.output.is_dir():
@@ -108,10 +105,13 @@ def _compare(words: Sequence[str]) -> int:
             sides = [[read_cases(path, part, kind) for path in paths] for paths in (a, b)]
             if options.source:
                 if kind == "images":
-                    _check_sources(options.source, [cases for side in sides for cases in side])
+                    _check_sources(options.source, sides)
                 sides = [[only(cases, options.source) for cases in side] for side in sides]
-                if kind == "volumes" and not any(cases.names for cases in sides[0]):
-                    continue  # only pictures come from there
+                if len(a) == len(b):  # a fold may have none of them
+                    pairs = [both for both in zip(*sides, strict=True) if all(cases.names for cases in both)]
+                    if kind == "volumes" and not pairs:
+                        continue  # only pictures come from there
+                    sides = [list(side) for side in zip(*pairs, strict=True)] if pairs else sides
             one = compare(*sides)
             for sentence in left_out(one):
                 log.warning(sentence)
@@ -124,14 +124,15 @@ def _compare(words: Sequence[str]) -> int:
     return 0
 
 
-def _check_sources(wanted: Sequence[str], tables: Sequence["Cases"]) -> None:
-    """Refuses a source that no case comes from."""
-    known = sorted({source for cases in tables for source in cases.sources if source})
-    for source in wanted:
-        if not known:
-            raise UserError(f"source={source}: no case of these runs says where it comes from: leave it out.")
-        if source not in known:
-            raise UserError(f"source={source} is unknown: {nearest(source, known, '')}")
+def _check_sources(wanted: Sequence[str], sides: Sequence[Sequence["Cases"]]) -> None:
+    """Refuses a source that no case of A, or none of B, comes from."""
+    for name, side in zip("AB", sides, strict=True):
+        known = sorted({source for cases in side for source in cases.sources if source})
+        for source in wanted:
+            if not known:
+                raise UserError(f"source={source}: no case of {name} says where it comes from: leave it out.")
+            if source not in known:
+                raise UserError(f"source={source} is unknown in {name}: {nearest(source, known, '')}")
 
 
 def _paths(word: str) -> list[Path]:

@@ -96,9 +96,8 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64], limit: float = np.inf
     if len(means) >= LEAST_PATIENTS:
         p_value = float(stats.wilcoxon(means[means != 0]).pvalue) if means.any() else 1.0
     difference = float(np.nanmean(differences)) if differences.size else np.nan
-    interval = mean_interval(
-        differences if difference >= 0 else -differences, (-limit, limit)
-    )  # so that b - a has that of a - b turned round
+    turn = 1 if difference >= 0 else -1  # so that b - a has the interval of a - b turned round
+    interval = mean_interval(turn * differences, (-limit, limit))
     return Paired(
         difference,
         interval if interval is None or difference >= 0 else Interval(-interval.high, -interval.low),

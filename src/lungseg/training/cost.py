@@ -32,13 +32,20 @@ def precision_for(trainer: Mapping[str, Any]) -> Any:
     on_gpu = torch.cuda.is_available() and trainer.get("accelerator") in (None, "auto", "gpu", "cuda")
     if on_gpu:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if _multiplies_bfloat16() else "32-true"
+    known = _processor()
+    return "bf16-mixed" if known.get("avx512_bf16") or known.get("amx_bf16") else "32-true"
 
 
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor does so itself; elsewhere it is emulated, up to fifty times slower than float32."""
-    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch below 2.9 has none
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+def _processor() -> Mapping[str, bool]:
+    """What it can, by torch's names; nothing is known below torch 2.9."""
+    known: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return known
+
+
+def _emulates_bfloat16() -> bool:
+    """Whether it is known to have no arithmetic for it, where that is up to fifty times slower than float32."""
+    known = _processor()
+    return bool(known) and not any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last one is ARM's
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def say_cost(module: SegmentationModule, data: LungDataModule, trainer: pl.Train
     shortage = describe_shortage(cost, free_memory(trainer.strategy.root_device))
     if shortage:
         log.warning(shortage)
-    if cost.device == "cpu" and str(trainer.precision) == "bf16-mixed" and not _multiplies_bfloat16():
+    if cost.device == "cpu" and str(trainer.precision) == "bf16-mixed" and _emulates_bfloat16():
         log.warning(
             "trainer.precision=bf16-mixed may be many times slower than float32 here, as this processor has no arithmetic for it: "
             "leave it out, or take trainer.precision=32-true."
